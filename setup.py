@@ -163,6 +163,10 @@ class BuildModules(build_ext):
         self.compiler.compile = self.compile_stale(self.compiler.compile)
         super().build_extensions()
 
+    def copy_extensions_to_source(self):
+        self.force = True  # what stands there may be newer, but of another mode
+        super().copy_extensions_to_source()
+
     def compile_stale(self, compile_all):
         """Wrap the compiler so that an object newer than its source and the headers is kept, and only linked anew."""
 

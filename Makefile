@@ -1,0 +1,77 @@
+# The doors, one verb each, the same for developers and CI:
+#
+#   make build    compile in place          make lint     ruff, cython-lint
+#   make debug    the same with asserts     make types    mypy
+#   make test     build, run the tests      make fuzz     the long random runs
+#   make serve    build, serve the demo     make bench    measure (see bench/)
+#
+# Needs Python 3.11 or newer, a C compiler and pip. Tools come into a virtual environment of this folder, one for each
+# version of Python: make test PYTHON=python3.13. A PYTHON given that already is of a virtual environment is used as it
+# is. More arguments: make test ARGS="-k chunked". Builds of setup.py's other modes: make test FASTASGI_SANITIZE=1.
+
+PYTHON ?= python3
+ARGS ?=
+HOST ?= 127.0.0.1
+PORT ?= 8000
+
+ABOUT := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2], sys.prefix != sys.base_prefix)')
+ifeq ($(ABOUT),)
+$(error PYTHON=$(PYTHON) does not run: name a Python of version 3.11 or newer)
+endif
+
+VENV := .venv-$(word 1,$(ABOUT))
+PY := $(VENV)/bin/python
+tools = $(VENV)/.have-$(1)
+ifeq ($(origin PYTHON) $(word 2,$(ABOUT)),command line True)
+PY := $(PYTHON)
+tools =
+endif
+
+BUILD := $(PY) setup.py --quiet build_ext --inplace
+RUN := $(PY)
+ifdef FASTASGI_SANITIZE
+# The sanitizer must come before everything else in the process; Python's own pools would hide errors from it.
+RUN := LD_PRELOAD="$$($(or $(CC),cc) -print-file-name=libasan.so)" PYTHONMALLOC=malloc \
+       ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 $(PY)
+endif
+
+.PHONY: build debug test lint types fuzz bench serve clean
+
+build: $(call tools,build)
+	$(BUILD)
+
+debug: $(call tools,build)
+	FASTASGI_DEBUG=1 $(BUILD)
+
+test: build $(call tools,test)
+	$(RUN) -m pytest -m "not slow" $(ARGS)
+
+fuzz: build $(call tools,test)
+	FASTASGI_FUZZ=1 $(RUN) -m pytest -m fuzz $(ARGS)
+
+lint: $(call tools,lint)
+	$(PY) -m ruff check .
+	$(PY) -m cython_lint fastasgi
+
+types: $(call tools,lint)
+	$(PY) -m mypy
+
+bench: build $(call tools,bench)
+	$(PY) -m bench $(ARGS)
+
+serve: build $(call tools,demo)
+	$(PY) -m fastasgi examples.demo:app --host $(HOST) --port $(PORT) $(ARGS)
+
+clean:
+	rm -rf build dist *.egg-info fastasgi/*.so fastasgi/*.pyd
+
+# A stamp for each group of pyproject.toml's [dependency-groups]; pip learned --group in version 25.1.
+$(VENV)/.have-%: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --group $*
+	touch $@
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$@ -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+
+.PRECIOUS: $(VENV)/.have-%
