@@ -1,0 +1,1 @@
+"""Second opinions: what others make of the same bytes."""
