@@ -25,6 +25,7 @@ GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
 START = {"type": "http.response.start", "status": 200, "headers": []}
 BODY = {"type": "http.response.body", "body": b"ok"}
 MORE = {"type": "http.response.body", "body": b"piece", "more_body": True}
+DISCONNECT = {"type": "http.disconnect"}
 MAX_TURNS = 3000
 
 
@@ -114,6 +115,44 @@ def catching(*messages: dict) -> tuple[Callable, list[Exception]]:
             raise
 
     return app, caught
+
+
+def catching_app(app: Callable) -> tuple[Callable, list[BaseException]]:
+    """`app`, and the list of what it raised."""
+    caught = []
+
+    async def wrapped(scope, receive, send):
+        try:
+            await app(scope, receive, send)
+        except BaseException as error:
+            caught.append(error)
+            raise
+
+    return wrapped, caught
+
+
+def collecting(count: int, *, answer: bool = True) -> tuple[Callable, list[dict]]:
+    """An application that receives `count` messages and keeps them, then answers."""
+    got = []
+
+    async def app(scope: dict, receive: Callable, send: Callable) -> None:
+        for _ in range(count):
+            got.append(await receive())
+        if answer:
+            await send(START)
+            await send(BODY)
+
+    return app, got
+
+
+def leave(peer: "Peer", how: str) -> None:
+    """The client goes: by FIN ("eof"), unseen ("lost"), or by "reset"."""
+    if how == "eof":
+        peer.eof()
+    elif how == "lost":
+        peer.lost()
+    else:
+        peer.lost(ConnectionResetError(104, "Connection reset by peer"))
 
 
 async def drain_body(receive: Callable) -> bytes:
