@@ -1,8 +1,8 @@
 """The errors of the server, sorted by whose fault they are, and the exit codes of the process.
 
-Three kinds are never mixed: the peer's (`RemoteProtocolError`), the application's (`ApplicationError`) and ours (a
-plain `AssertionError`). `ConfigError` and `StartupError` speak to the person who started the server: each carries one
-sentence that says what was expected, what came, and what to do about it.
+Three kinds are never mixed: the peer's (`RemoteProtocolError`), the application's (`ApplicationError`) and
+ours (a plain `AssertionError`). `ConfigError` and `StartupError` speak to the person who started the server:
+each carries one sentence that says what was expected, what came, and what to do about it.
 """
 
 EXIT_OK = 0
@@ -12,7 +12,8 @@ EXIT_CRASH = 1
 """The server ended by an error of its own or of the event loop."""
 
 EXIT_USAGE = 2
-"""The command line, an environment variable or the configuration file holds something that cannot be meant."""
+"""The command line, an environment variable or the configuration file holds something that cannot be
+meant."""
 
 EXIT_STARTUP = 3
 """The server could not start: no application, no socket, or the lifespan startup failed."""
@@ -25,8 +26,8 @@ class FastasgiError(Exception):
 class RemoteProtocolError(FastasgiError):
     """The peer sent something that HTTP forbids or that exceeds a limit.
 
-    `status` is the HTTP status that answers it (400 to 599), `code` a short constant name for logs and tests, such as
-    `"bad-content-length"`.
+    `status` is the HTTP status that answers it (400 to 599), `code` a short constant name for logs and tests,
+    such as `"bad-content-length"`.
     """
 
     def __init__(self, message: str, status: int = 400, code: str = "") -> None:
@@ -46,8 +47,8 @@ class ClientDisconnected(FastasgiError, OSError):
 class ConfigError(FastasgiError, ValueError):
     """An option has a value that cannot be meant.
 
-    `option` is the name of the field at fault (`"port"`), or None when the fault is not in one option. Faces end the
-    process with `EXIT_USAGE`.
+    `option` is the name of the field at fault (`"port"`), or None when the fault is not in one option. Faces
+    end the process with `EXIT_USAGE`.
     """
 
     exit_code = EXIT_USAGE
@@ -60,9 +61,9 @@ class ConfigError(FastasgiError, ValueError):
 class StartupError(FastasgiError):
     """The server cannot start.
 
-    `str(error)` is one sentence for the last line of the output; `details` is what is shown before it, such as the
-    shortened traceback of the user's module, and is empty when the sentence says everything. Faces end the process
-    with `exit_code`.
+    `str(error)` is one sentence for the last line of the output; `details` is what is shown before it, such
+    as the shortened traceback of the user's module, and is empty when the sentence says everything. Faces end
+    the process with `exit_code`.
     """
 
     def __init__(self, message: str, exit_code: int = EXIT_STARTUP, details: str = "") -> None:

@@ -1,0 +1,132 @@
+"""`Config`: the checked options of one server, as plain attributes.
+
+Built from what is given explicitly (`Config(app, port=9000)`) and the defaults of `options.py`. The command
+line and `run` look at the environment and the configuration file too, see `sources.py`, and then build a
+`Config` as well. Compiled code never reads a `Config`: `Runtime` copies what it needs once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
+
+from . import importer, loops, sockets
+from .asgi import ASGI3Application
+from .errors import ConfigError, StartupError
+from .fields import did_you_mean
+from .logging import configure, server_logger
+from .options import FIELDS, LOGGING_CONFIG, Options, derived, positional
+
+__all__ = ["FIELDS", "LOGGING_CONFIG", "Config"]
+
+
+class Config(Options):
+    """The options of one server.
+
+    `app` is an import string `module:attribute`, an ASGI application, or with `factory` a function that
+    returns one. Every option of `Options` is a keyword parameter and afterwards an attribute holding the
+    checked value: times are float seconds, sizes int bytes, None is unlimited. Raises `ConfigError` for a
+    value that cannot be meant.
+
+    `encoded_headers` holds the default headers as `(lower-case name, value)` in bytes. `load()` sets
+    `loaded_app`, an ASGI 3 callable, and `loaded`. `notices` are sentences that `load()` logs once.
+    """
+
+    app: str | Callable[..., Any] = positional(kw_only=False)
+    given: frozenset[str] = derived(init=False)
+    loaded: bool = derived(init=False)
+    loaded_app: ASGI3Application = derived(init=False)
+    encoded_headers: list[tuple[bytes, bytes]] = derived(init=False)
+    notices: list[str] = derived(init=False)
+
+    if not TYPE_CHECKING:  # type checkers derive the parameters from Options
+
+        def __init__(self, app: Any, **options: Any) -> None:
+            for name in options:
+                if name not in FIELDS:
+                    raise ConfigError(f"unknown option {name!r}{did_you_mean(name, FIELDS)}", name)
+            given = {"app": app, **options}
+            if "io" not in given and os.environ.get("FASTASGI_IO"):
+                given["io"] = os.environ["FASTASGI_IO"]
+            for field in FIELDS.values():
+                setattr(self, field.name, field.convert(given.get(field.name, field.default)))
+            self.given = frozenset(given)
+            self.loaded = False
+            self.notices = []
+            self._settle()
+            self.configure_logging()
+
+    def _settle(self) -> None:
+        """Rules that concern more than one option, and values derived from others."""
+        if self.uds is not None and self.fd is not None:
+            raise ConfigError("uds and fd: expected one of them, got both; leave one out", "uds")
+        if self.h11_max_incomplete_event_size is not None and "limit_request_head" not in self.given:
+            self.limit_request_head = self.h11_max_incomplete_event_size
+        if self.http != "auto":
+            self.notices.append(
+                f"http={self.http} is accepted but chooses nothing here: fastasgi has its own parser"
+            )
+        pairs = cast("list[tuple[str, str]]", self.headers)  # the kind made them so
+        self.encoded_headers = [
+            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in pairs
+        ]
+
+    def configure_logging(self) -> None:
+        """Set up `logging` by the options; called by the constructor."""
+        configure(
+            self.log_config,
+            # An explicit log_config brings its own levels; the default of log_level must not undo them.
+            level=self.log_level if "log_level" in self.given or "log_config" not in self.given else None,
+            access_log=self.access_log,
+            use_colors=self.use_colors,
+        )
+
+    def load(self) -> None:
+        """Import the application and set `loaded_app`. Raises `StartupError`; does nothing the second
+        time."""
+        if self.loaded:
+            return
+        for notice in self.notices:
+            server_logger.info(notice)
+        if self.env_file is not None:
+            load_env_file(os.fspath(self.env_file))
+        self.loaded_app = importer.load_app(
+            self.app, app_dir=os.fspath(self.app_dir), factory=self.factory, interface=self.interface
+        )
+        self.loaded = True
+
+    def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
+        """What makes the event loop: for `asyncio.Runner(loop_factory=...)`; None leaves it to asyncio."""
+        return loops.loop_factory(self.loop)
+
+    def bind_socket(self) -> socket.socket:
+        """The one listening socket of this configuration, for code that hands it to
+        `Server.run(sockets=[...])`."""
+        return sockets.bind(self, single=True)[0]
+
+    @property
+    def is_ssl(self) -> bool:
+        """Whether connections are encrypted."""
+        return False
+
+    @property
+    def should_reload(self) -> bool:
+        """Whether the server restarts when a file changes."""
+        return False
+
+
+def load_env_file(path: str) -> None:
+    """Put the variables of a `.env` file into the environment; those already set stay. Raises
+    `StartupError`."""
+    try:
+        dotenv = import_module("dotenv")  # an optional extra
+    except ImportError:
+        message = "env_file needs python-dotenv, which is not installed; run: pip install python-dotenv"
+        raise StartupError(message) from None
+    if not os.path.isfile(path):
+        raise StartupError(f"env_file {path!r} does not exist; check the path or leave env_file out")
+    dotenv.load_dotenv(path)

@@ -1,0 +1,1 @@
+"""Adapters and wrappers around ASGI applications."""
