@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "csrc"))
 import vendor  # noqa: E402  (stands beside the C it fetches)
 
-SWITCHES = [s for s in ("DEBUG", "SANITIZE", "COVERAGE", "LTO") if os.environ.get(f"FASTASGI_{s}", "0") not in ("", "0")]
+KNOWN_SWITCHES = ("DEBUG", "SANITIZE", "COVERAGE", "LTO")
+SWITCHES = [name for name in KNOWN_SWITCHES if os.environ.get(f"FASTASGI_{name}", "0") not in ("", "0")]
 MODE = "-".join(SWITCHES).lower() or "release"
 DEBUG = "DEBUG" in SWITCHES or "SANITIZE" in SWITCHES
 
