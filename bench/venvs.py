@@ -1,0 +1,77 @@
+"""The peers: which versions, and one cached virtual environment per Python version that holds them."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+# Pinned, so that a table can be repeated. The extras are what each project recommends for speed.
+PEERS = (
+    "uvicorn[standard]==0.54.0",
+    "granian[uvloop]==2.8.7",
+    "peregrine-server[uvloop]==1.2.0",
+    "h2corn==2.0.0",
+    "gunicorn==27.0.1",
+    "gunicorn_h1c==0.6.9",
+    "hypercorn==0.18.0",
+    "daphne==4.2.3",
+)
+FRAMEWORKS = ("fastapi==0.165.0",)
+# The loop and the command line that fastasgi itself stands on; uvloop is the same for every server.
+COMMON = ("uvloop==0.23.0", "click>=8.1")
+
+VERSIONS_SCRIPT = """
+import importlib.metadata as m, json, platform, sysconfig
+names = {d.metadata["Name"]: d.version for d in m.distributions()}
+print(json.dumps({"python": platform.python_version(), "compiler": platform.python_compiler(),
+    "config_args": sysconfig.get_config_var("CONFIG_ARGS"), "cflags": sysconfig.get_config_var("OPT"),
+    "gil_disabled": bool(sysconfig.get_config_var("Py_GIL_DISABLED")), "packages": names}))
+"""
+
+
+class MissingPeers(Exception):
+    """The peers could not be installed; says what the installer said."""
+
+
+def home() -> Path:
+    """Return the folder of everything that benchmarks keep outside of the tree."""
+    return Path(os.environ.get("FASTASGI_BENCH_HOME") or Path.home() / ".cache" / "fastasgi-bench")
+
+
+def describe(python: Path) -> dict:
+    """Return version, build and installed packages of an interpreter, as that interpreter tells them."""
+    run = subprocess.run([python, "-c", VERSIONS_SCRIPT], capture_output=True, text=True, check=True)
+    return json.loads(run.stdout)
+
+
+def _requirements(wheel: str | None) -> list[str]:
+    return [*COMMON, *PEERS, *FRAMEWORKS, *([wheel] if wheel else [])]
+
+
+def peers_python(python: Path, *, wheel: str | None = None, note=print) -> Path:
+    """Return the interpreter of the virtual environment with all peers; make it if it is not there.
+
+    `python` is the interpreter to make it from, `wheel` a fastasgi wheel, folder or requirement to install
+    beside them. A stamp holds a hash of what was asked for, so a change of versions makes a new one.
+    """
+    version = describe(python)["python"]
+    wanted = _requirements(wheel)
+    digest = hashlib.sha256("\n".join([version, *wanted]).encode()).hexdigest()[:12]
+    folder = home() / f"peers-{version}-{digest}"
+    made = folder / "bin" / "python"
+    if (folder / "complete").exists() and not wheel:
+        return made
+    note(f"installing the peers for Python {version} into {folder}")
+    subprocess.run([python, "-m", "venv", folder], check=True)
+    install = [made, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted]
+    run = subprocess.run(install, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if run.returncode:
+        raise MissingPeers(f"pip could not install the peers: {run.stdout[-2000:]}")
+    (folder / "complete").write_text("\n".join(wanted) + "\n")
+    return made
+
+
+if __name__ == "__main__":
+    print(peers_python(Path(sys.argv[1] if len(sys.argv) > 1 else sys.executable)))
