@@ -30,12 +30,14 @@ MAX_TURNS = 3000
 
 
 class Clock:
-    """Monotonic nanoseconds that move only when a test says so."""
+    """Monotonic nanoseconds that move only when a test says so, or by `step_ns` at each look."""
 
     def __init__(self) -> None:
         self.now_ns = 1_000_000 * SECOND_NS
+        self.step_ns = 0
 
     def __call__(self) -> int:
+        self.now_ns += self.step_ns
         return self.now_ns
 
     def advance(self, seconds: float) -> None:
