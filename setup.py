@@ -21,6 +21,7 @@ from setuptools.command.build import build
 from setuptools.command.build_clib import build_clib
 from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
+from setuptools.errors import CompileError
 from setuptools.modified import newer_group
 
 ROOT = Path(__file__).resolve().parent
@@ -182,18 +183,27 @@ class BuildModules(build_ext):
         return compile_some
 
     def build_extension(self, extension):
-        from Cython.Build import cythonize
-
         with self.translating:
-            extension.sources = cythonize(
-                Extension(extension.name, extension.sources),
+            extension.sources = self.translate(Extension(extension.name, extension.sources))
+        super().build_extension(extension)
+
+    def translate(self, extension):
+        """Have Cython make C, if the module or something it cimports changed; return the names of the C files."""
+        from Cython.Build import cythonize
+        from Cython.Compiler.Errors import CompileError as Refused
+
+        try:
+            (translated,) = cythonize(
+                extension,
                 build_dir=self.build_temp,  # generated C depends on the mode, so it lives in the mode's folder
                 compiler_directives=DIRECTIVES,
                 include_path=[".", *INCLUDE],
                 force=bool(self.force),
                 quiet=True,
-            )[0].sources
-        super().build_extension(extension)
+            )
+        except Refused:
+            raise CompileError(f"Cython does not accept {extension.sources[0]}") from None
+        return translated.sources
 
 
 class SourceDistribution(sdist):
