@@ -1,3 +1,43 @@
-"""fastasgi: an ASGI server whose hot paths are compiled."""
+"""fastasgi: an ASGI server whose hot paths are compiled.
+
+    import fastasgi
+
+    fastasgi.run("main:app", port=9000)
+
+The names below are loaded when they are first used, so that `import fastasgi` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import config as config
+    from . import errors as errors
+    from . import logging as logging
+    from .cli import main
+    from .config import Config
+    from .launch import run
+    from .worker import Server
 
 __version__ = "0.1.0"
+
+__all__ = ["Config", "Server", "__version__", "main", "run"]
+
+_HOMES = {"Config": "config", "Server": "worker", "main": "cli", "run": "launch"}
+
+# Modules that are used through the package: `fastasgi.config.LOGGING_CONFIG`.
+_MODULES = frozenset({"config", "errors", "logging"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fastasgi' has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, *_MODULES})

@@ -8,6 +8,7 @@ line and `run` look at the environment and the configuration file too, see `sour
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import socket
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from .asgi import ASGI3Application
 from .errors import ConfigError, StartupError
 from .fields import did_you_mean
 from .logging import configure, server_logger
-from .options import FIELDS, LOGGING_CONFIG, Options, derived, positional
+from .options import FIELDS, LOGGING_CONFIG, Options, derived, parameters, positional
 
 __all__ = ["FIELDS", "LOGGING_CONFIG", "Config"]
 
@@ -44,6 +45,7 @@ class Config(Options):
     notices: list[str] = derived(init=False)
 
     if not TYPE_CHECKING:  # type checkers derive the parameters from Options
+        __signature__ = inspect.Signature(parameters())
 
         def __init__(self, app: Any, **options: Any) -> None:
             for name in options:

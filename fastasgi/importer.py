@@ -147,7 +147,7 @@ def _make(app: Any, name: str, factory: bool) -> Any:
         server_logger.warning("%s makes an application; using what it returns, say so with --factory", name)
     try:
         made = app()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = f"the factory {name} failed: {type(error).__name__}: {error}"
         raise StartupError(what.rstrip(": ") + _line_of(error), details=user_traceback(error)) from None
     if inspect.iscoroutine(made):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Literal, cast
 
-from .errors import ConfigError
+from .errors import ConfigError, StartupError
 
 TRACE = 5
 """Below debug: every message between server and application."""
@@ -172,6 +172,13 @@ def can_bypass(logger: logging.Logger) -> tuple[int, str, bool] | None:
         f"{_colored(level, _LEVEL_COLORS[20]) if formatter.use_colors else level}:{' ' * (8 - len(level))} "
     )
     return fd, prefix, formatter.use_colors
+
+
+def log_startup_error(error: StartupError) -> None:
+    """Say why the server does not start: the user's traceback, if any, then the sentence."""
+    if error.details:
+        server_logger.error("%s", error.details)
+    server_logger.error("%s", error)
 
 
 def level_number(level: str | int) -> int:

@@ -11,6 +11,7 @@ Where a default differs from what users of other servers know, its reason stands
 from __future__ import annotations
 
 import configparser
+import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import IO, Any, Literal, dataclass_transform, get_args
@@ -366,3 +367,17 @@ def _app_field() -> Field:
 
 FIELDS: Mapping[str, Field] = _collect()
 """All options by name, in the order of the help page's groups."""
+
+
+def parameters() -> list[inspect.Parameter]:
+    """`app` and every option by keyword, as `help` shows the parameters of `Config` and `run`."""
+    app, *rest = FIELDS.values()
+    return [
+        inspect.Parameter(app.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=app.annotation),
+        *(
+            inspect.Parameter(
+                field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.annotation
+            )
+            for field in rest
+        ),
+    ]

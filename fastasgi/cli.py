@@ -1,0 +1,153 @@
+"""The command line: `fastasgi module:app --port 9000`. Options, help and checks follow from `options.py`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from . import __version__
+from .config import Config
+from .errors import EXIT_OK, EXIT_USAGE, ConfigError
+from .fields import Field, Switch
+from .launch import execute
+from .options import FIELDS, GROUPS
+from .sources import gather, print_config
+
+HELP_GROUP = "Help"
+
+
+class UsageSentence(click.ClickException):
+    """A usage error: one sentence on stderr."""
+
+    exit_code = EXIT_USAGE
+
+
+class FieldOption(click.Option):
+    """The command line's form of one field; values stay text until `gather` checks them all in one way."""
+
+    def __init__(self, declared: Field) -> None:
+        self.group = declared.group
+        is_switch = isinstance(declared.kind, Switch)
+        name = declared.cli_name or ""
+        super().__init__(
+            [f"{name}/--no-{name[2:]}" if is_switch else name, declared.name],
+            type=click.BOOL if is_switch else click.STRING,
+            default=None,
+            multiple=declared.repeatable,
+            metavar=None if is_switch else declared.kind.metavar,
+            help=f"{declared.doc}{_default_note(declared)}",
+        )
+
+
+def _default_note(declared: Field) -> str:
+    """`  [default: 8000]`; nothing where the help says it, or none is."""
+    if declared.default in (None, "") or isinstance(declared.default, dict):
+        return ""
+    shown = declared.kind.show(declared.kind.convert(declared.default)).strip('"')
+    return f"  [default: {shown}{' ' + declared.unit if declared.unit else ''}]"
+
+
+class GroupedCommand(click.Command):
+    """Help by headings, usage errors in one line."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Parse; a usage error comes without the usage lines around it."""
+        try:
+            return super().make_context(*args, **extra)
+        except click.UsageError as error:
+            error.ctx = None
+            raise
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options under their headings."""
+        for heading in (*GROUPS, HELP_GROUP):
+            records = [
+                record
+                for param in self.get_params(ctx)
+                if isinstance(param, click.Option)
+                and getattr(param, "group", HELP_GROUP) == heading
+                and (record := param.get_help_record(ctx))
+            ]
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+
+def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        python = f"{platform.python_implementation()} {platform.python_version()}"
+        click.echo(f"Running fastasgi {__version__} with {python} on {platform.system()}")
+        ctx.exit(EXIT_OK)
+
+
+def _parameters() -> list[click.Parameter]:
+    """The argument and one option for each field that has one, then those that only ask."""
+    asking = click.Option
+    return [
+        click.Argument(["app"], required=False, metavar="APP"),
+        *(FieldOption(declared) for declared in FIELDS.values() if declared.cli_name is not None),
+        asking(["--print-config"], is_flag=True, help="Show every value and where it comes from."),
+        asking(["--check-config"], is_flag=True, help="Check all values and end."),
+        asking(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_print_version,
+            help="Show the version and end.",
+        ),
+    ]
+
+
+def _serve(print_config_only: bool, check_config_only: bool, given: dict[str, Any]) -> int:
+    """What the command does; the exit code. Raises `ConfigError`."""
+    settings = gather(
+        given,
+        os.environ,
+        origin="command line",
+        label=lambda declared: declared.cli_name or declared.name.upper(),
+    )
+    if print_config_only:
+        click.echo(print_config(settings))
+        return EXIT_OK
+    if "app" not in settings.values:
+        raise ConfigError("no application given; expected 'module:attribute', for example: fastasgi main:app")
+    config = Config(**settings.values)
+    config.notices.extend(settings.notices)
+    if check_config_only:
+        click.echo("The configuration is valid.")
+        return EXIT_OK
+    return execute(config)
+
+
+def _command(print_config: bool, check_config: bool, **params: Any) -> None:
+    ctx = click.get_current_context()
+    given = {
+        name: value
+        for name, value in params.items()
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+    try:
+        code = _serve(print_config, check_config, given)
+    except ConfigError as error:
+        raise UsageSentence(str(error)) from None
+    sys.exit(code)
+
+
+main = GroupedCommand(
+    "fastasgi",
+    params=_parameters(),
+    callback=_command,
+    context_settings={"max_content_width": 110},
+    help=(
+        "Serve the ASGI application APP ('module:attribute').\n\n"
+        "Every option is also a variable FASTASGI_<NAME> and a key of fastasgi.toml, or of [tool.fastasgi] in "
+        "pyproject.toml. The command line is stronger than the environment, that than the file."
+    ),
+)
+"""The click command behind `fastasgi` and `python -m fastasgi`."""
