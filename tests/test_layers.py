@@ -16,25 +16,27 @@ PACKAGE = ROOT / "fastasgi"
 
 LINES = [
     # L0: leaves
-    {"errors", "asgi", "fa", "llhttp"},
+    {"errors", "asgi", "version", "fa", "llhttp"},
     {"fields", "logging", "sockets", "middleware", "middleware.asgi2"},
     {"options", "importer"},
-    {"loops"},
+    {"sources", "loops"},
     {"config"},
     # L1: plain Python of the process; engines and shared numbers
     {"lifespan"},
     {"_runtime"},
-    {"_request", "_response"},
+    {"_request", "_response", "_access"},
     # L2: connections as bytes in and out
     {"_channel"},
     {"_socket", "_transport", "_memory"},
     # L3: one request
+    {"waits"},
     {"_exchange"},
     # L5: one connection
     {"_http1"},
     # L6: one process
     {"worker"},
     # L8: faces
+    {"launch"},
     {"cli"},
     {"__init__"},
     {"__main__"},
