@@ -51,7 +51,7 @@ fuzz: build $(call tools,test)
 
 lint: $(call tools,lint)
 	$(PY) -m ruff check .
-	$(PY) -m cython_lint fastasgi
+	PATH="$(abspath $(dir $(PY))):$$PATH" cython-lint fastasgi
 
 types: $(call tools,lint)
 	$(PY) -m mypy

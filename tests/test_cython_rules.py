@@ -25,6 +25,7 @@ PYTHON = sorted(
 )
 PYTHON.append(ROOT / "setup.py")
 
+CDEF = re.compile(r"\s*c(p?def|typedef)\s+(?!class\b|enum\b|struct\b|union\b|packed\b)")
 OBJECT_TYPES = {"object", "bytes", "bytearray", "str", "list", "tuple", "dict", "set", "frozenset", "type", "slice"}
 MODIFIERS = {"inline", "api", "public", "readonly", "final"}
 
@@ -64,7 +65,7 @@ def cdef_functions(text):
         if re.match(r"\s*cdef extern\b", line):
             extern_indent = indent
         start = at
-        if extern_indent is None and re.match(r"\s*c(p?def|typedef)\s+(?!class\b|enum\b|struct\b|union\b|packed\b)", line):
+        if extern_indent is None and CDEF.match(line):
             while line.count("(") > line.count(")") and at + 1 < len(lines):
                 at += 1
                 line += " " + lines[at].strip()
@@ -102,9 +103,7 @@ def python_functions(text):
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0]
-            skip = range(0)
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-                skip = range(first.lineno, first.end_lineno + 1)
+            skip = range(first.lineno, first.end_lineno + 1) if ast.get_docstring(node) is not None else range(0)
             body = [lines[n - 1] for n in range(node.lineno, node.end_lineno + 1) if n not in skip]
             yield node.name, code_lines(body)
 
@@ -275,7 +274,13 @@ def test_the_reader_of_classes():
 
 def test_the_readers_of_lengths():
     assert list(python_functions('def f():\n    """x\n    y"""\n    # no\n\n    return 1\n')) == [("f", 2)]
-    text = "cdef class A:\n    cdef int f(self,\n               int b) except -1:\n        return 1\n\n    def g(self):\n        pass\n"
+    text = (
+        "cdef class A:\n    cdef int f(self,\n               int b) except -1:\n        return 1\n\n"
+        "    def g(self):\n        pass\n"
+    )
     assert list(cython_functions(text)) == [("f", 3), ("g", 2)]
-    text = "/* a\n b */\nstatic int f(int a,\n             int b)\n{\n    if (a) {\n        b = 1;\n    }\n    return b;\n}\n\nint fa_g(void) {\n    return 1;\n}\n"
+    text = (
+        "/* a\n b */\nstatic int f(int a,\n             int b)\n{\n    if (a) {\n        b = 1;\n    }\n"
+        "    return b;\n}\n\nint fa_g(void) {\n    return 1;\n}\n"
+    )
     assert list(c_functions(text)) == [("f", True, 8), ("fa_g", False, 3)]
