@@ -2,7 +2,7 @@
 #
 #   make build    compile in place          make lint     ruff, cython-lint
 #   make debug    the same with asserts     make types    mypy
-#   make test     build, run the tests      make fuzz     the long random runs
+#   make test     build, run the tests      make fuzz     random bytes, with asserts
 #   make serve    build, serve the demo     make bench    measure (see bench/)
 #
 # Needs Python 3.11 or newer, a C compiler and pip. Tools come into a virtual environment of this folder, one for each
@@ -13,6 +13,7 @@ PYTHON ?= python3
 ARGS ?=
 HOST ?= 127.0.0.1
 PORT ?= 8000
+FUZZ_SECONDS ?= 60
 
 ABOUT := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2], sys.prefix != sys.base_prefix)')
 ifeq ($(ABOUT),)
@@ -46,8 +47,8 @@ debug: $(call tools,build)
 test: build $(call tools,test)
 	$(RUN) -m pytest -m "not slow" $(ARGS)
 
-fuzz: build $(call tools,test)
-	FASTASGI_FUZZ=1 $(RUN) -m pytest -m fuzz $(ARGS)
+fuzz: debug $(call tools,test)
+	for target in tests/fuzz/fuzz_*.py; do $(RUN) $$target --seconds $(FUZZ_SECONDS) $(ARGS) || exit 1; done
 
 lint: $(call tools,lint)
 	$(PY) -m ruff check .
@@ -56,8 +57,8 @@ lint: $(call tools,lint)
 types: $(call tools,lint)
 	$(PY) -m mypy
 
-bench: build $(call tools,bench)
-	$(PY) -m bench $(ARGS)
+bench: build
+	$(PY) bench/compare.py $(ARGS)
 
 serve: build $(call tools,demo)
 	$(PY) -m fastasgi examples.demo:app --host $(HOST) --port $(PORT) $(ARGS)
