@@ -1,0 +1,170 @@
+"""Applications that the tests run in a process of their own. Events are lines on standard output."""
+
+import asyncio
+import os
+import sys
+
+
+def event(text):
+    os.write(1, f"event: {text}\n".encode())
+
+
+async def answer(send, data, status=200):
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"%d" % len(data))]})
+    await send({"type": "http.response.body", "body": data})
+
+
+async def lifespan(receive, send, *, fail=False):
+    await receive()
+    if fail:
+        await send({"type": "lifespan.startup.failed", "message": "no database today"})
+        return
+    event("startup")
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    event("shutdown")
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+class Counting:
+    """Counts the calls of this thread between `/count` and `/counted`."""
+
+    def __init__(self):
+        self.calls = 0
+        self.names = {}
+
+    def profile(self, frame, what, argument):
+        if what in ("call", "c_call"):
+            self.calls += 1
+            name = frame.f_code.co_qualname if what == "call" else repr(getattr(argument, "__qualname__", argument))
+            self.names[name] = self.names.get(name, 0) + 1
+
+    def begin(self):
+        self.calls, self.names = 0, {}
+        sys.setprofile(self.profile)
+
+    def end(self):
+        sys.setprofile(None)
+        lines = [f"{self.calls}"] + [f"{count} {name}" for name, count in sorted(self.names.items())]
+        return "\n".join(lines).encode()
+
+
+counting = Counting()
+progress = {"sent": 0, "received": 0}
+gate = None
+
+
+async def stream(receive, send, *, patient):
+    """An event stream; `patient` ignores http.disconnect and cancellation both."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"data: hello\n\n", "more_body": True})
+    try:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        event("disconnect")
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        event("cancelled")
+        if not patient:
+            raise
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                event("cancelled again")
+
+
+async def upload(receive, send):
+    """Reads only what it is told to, by `/go`."""
+    global gate
+    gate = asyncio.Event()
+    await gate.wait()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        progress["received"] += len(message["body"])
+        if not message["more_body"]:
+            break
+    await answer(send, b"%d" % progress["received"])
+
+
+async def download(send):
+    """A gigabyte."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % (1 << 30))]})
+    data = b"x" * 65536
+    for index in range(1 << 14):
+        await send({"type": "http.response.body", "body": data, "more_body": index < (1 << 14) - 1})
+        progress["sent"] += len(data)
+
+
+async def slow(receive, send):
+    """Reads its body to the end, then answers: the client says when."""
+    event("slow begins")
+    while (await receive()).get("more_body", False):
+        pass
+    await answer(send, b"slow")
+    event("slow ends")
+
+
+async def background(receive, send):
+    """Answers, then works on until its client says so by another connection's `/go`."""
+    global gate
+    gate = asyncio.Event()
+    await answer(send, b"ok")
+    try:
+        await gate.wait()
+        event("background ends")
+    except asyncio.CancelledError:
+        event("background cancelled")
+        raise
+
+
+async def exiting(receive, send):
+    sys.exit(7)
+
+
+async def plain(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"13")]})
+    await send({"type": "http.response.body", "body": b"Hello, world!"})
+
+
+async def main(scope, receive, send):
+    """Does what the path says."""
+    if scope["type"] == "lifespan":
+        return await lifespan(receive, send)
+    path = scope["path"]
+    if path == "/stream":
+        await stream(receive, send, patient=False)
+    elif path == "/patient":
+        await stream(receive, send, patient=True)
+    elif path == "/upload":
+        await upload(receive, send)
+    elif path == "/download":
+        await download(send)
+    elif path == "/slow":
+        await slow(receive, send)
+    elif path == "/background":
+        await background(receive, send)
+    elif path == "/exit":
+        await exiting(receive, send)
+    elif path == "/go":
+        gate.set()
+        await answer(send, b"gone")
+    elif path == "/progress":
+        await answer(send, b"%d %d" % (progress["sent"], progress["received"]))
+    elif path == "/count":
+        await answer(send, b"counting")
+        counting.begin()
+    elif path == "/counted":
+        await answer(send, counting.end())
+    elif path == "/loop":
+        await answer(send, type(asyncio.get_running_loop()).__module__.encode())
+    else:
+        await plain(scope, receive, send)
+    return None
+
+
+async def failing(scope, receive, send):
+    """Its startup fails."""
+    await lifespan(receive, send, fail=True)
