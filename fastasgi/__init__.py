@@ -10,6 +10,8 @@ The names below are loaded when they are first used, so that `import fastasgi` c
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__
+
 if TYPE_CHECKING:
     from . import config as config
     from . import errors as errors
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from .config import Config
     from .launch import run
     from .worker import Server
-
-__version__ = "0.1.0"
 
 __all__ = ["Config", "Server", "__version__", "main", "run"]
 

@@ -10,13 +10,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from . import __version__
 from .config import Config
 from .errors import EXIT_OK, EXIT_USAGE, ConfigError
 from .fields import Field, Switch
 from .launch import execute
 from .options import FIELDS, GROUPS
 from .sources import gather, print_config
+from .version import __version__
 
 HELP_GROUP = "Help"
 

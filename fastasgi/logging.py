@@ -240,7 +240,8 @@ def _read_yaml(path: str) -> Any:
 
 
 def _apply(source: Any, use_colors: bool | None) -> None:
-    if not isinstance(source, Mapping):
+    # A ConfigParser is a Mapping too.
+    if isinstance(source, configparser.RawConfigParser) or not isinstance(source, Mapping):
         ini = cast("str | configparser.RawConfigParser", source)
         logging.config.fileConfig(ini, disable_existing_loggers=False)
         return
