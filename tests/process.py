@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from answers import Response, read_answers
@@ -73,7 +73,7 @@ class Blocking:
 class Process:
     """One running server, its address, its clients and what it wrote."""
 
-    def __init__(self, argv: list[str], environment: dict[str, str], before: Callable | None, wrap: list[str]) -> None:
+    def __init__(self, argv: list[str], environment: dict[str, str], wrap: list[str]) -> None:
         self.clients: list[Blocking] = []
         self.output = tempfile.TemporaryFile()
         with socket.socket() as listener:
@@ -89,7 +89,6 @@ class Process:
                 stderr=self.output,
                 cwd=ROOT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
-                preexec_fn=before,
             )
 
     @property
@@ -138,14 +137,13 @@ def running(
     app: str,
     *argv: str,
     io: str | None = None,
-    before: Callable | None = None,
     wrap: tuple[str, ...] = (),
     **environment: str,
 ) -> Iterator[Process]:
     """Run `net_apps:<app>` (or any import string with a colon) with these options."""
     if io is not None:
         environment["FASTASGI_IO"] = io
-    server = Process([app if ":" in app else f"net_apps:{app}", *argv], environment, before, list(wrap))
+    server = Process([app if ":" in app else f"net_apps:{app}", *argv], environment, list(wrap))
     try:
         yield server
     finally:

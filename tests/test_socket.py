@@ -5,7 +5,6 @@ What both have in common is in `test_channels.py`.
 
 import asyncio
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -143,14 +142,13 @@ async def test_two_listeners_on_one_poller(event_loop_kind):
 # --- descriptors run out --------------------------------------------------------------------------
 
 
-def few_descriptors():
-    resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+FEW_DESCRIPTORS = ("sh", "-c", 'ulimit -n 40; exec "$@"', "sh")
 
 
 @pytest.mark.parametrize("io", ["socket"])
 def test_descriptors_run_out(io):
     """Accepting pauses, is logged once, and goes on when connections close; nobody is dropped."""
-    with running("main", "--timeout-keep-alive", "60", io=io, before=few_descriptors) as server:
+    with running("main", "--timeout-keep-alive", "60", io=io, wrap=FEW_DESCRIPTORS) as server:
         first = server.connect()
         assert first.get().status == 200
         many = [server.connect() for _ in range(60)]
