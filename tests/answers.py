@@ -40,14 +40,18 @@ class Response:
     def announces_close(self) -> bool:
         """`Connection` lists `close`."""
         return any(
-            token.strip().lower() == b"close" for value in self.all("connection") for token in value.split(b",")
+            token.strip().lower() == b"close"
+            for value in self.all("connection")
+            for token in value.split(b",")
         )
 
     @property
     def announces_keep_alive(self) -> bool:
         """`Connection` lists `keep-alive`."""
         return any(
-            token.strip().lower() == b"keep-alive" for value in self.all("connection") for token in value.split(b",")
+            token.strip().lower() == b"keep-alive"
+            for value in self.all("connection")
+            for token in value.split(b",")
         )
 
 
@@ -100,7 +104,7 @@ def read_head(head: bytes) -> Response:
         name, colon, value = one.partition(b":")
         if not colon or not name or not TOKEN.issuperset(name):
             raise WireError(f"bad field line {one!r}")
-        if any(byte < 32 and byte != 9 or byte == 127 for byte in value):
+        if any((byte < 32 and byte != 9) or byte == 127 for byte in value):
             raise WireError(f"bad field value {one!r}")
         fields.append((name, value.strip(b" \t")))
     return Response(version.decode()[5:], int(status), reason.decode("latin-1"), fields)

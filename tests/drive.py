@@ -13,10 +13,10 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from answers import Response, read_answers
-
 from fastasgi._http1 import Http1
 from fastasgi._memory import MemoryChannel
 from fastasgi._runtime import Runtime
+
 from fastasgi.config import Config
 
 SECOND_NS = 1_000_000_000
@@ -225,7 +225,9 @@ class Peer:
 
     async def several(self, count: int, *methods: str) -> list[Response]:
         """Wait for `count` answers and give them all."""
-        await until(lambda: len(self.answers(*methods)) >= count, f"{count} answers; so far {self.seen[-300:]!r}")
+        await until(
+            lambda: len(self.answers(*methods)) >= count, f"{count} answers; so far {self.seen[-300:]!r}"
+        )
         found = self.answers(*methods)
         assert len(found) == count, found
         return found

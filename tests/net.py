@@ -139,7 +139,9 @@ class Net(Bench):
 
 
 @contextlib.asynccontextmanager
-async def listening(app: Callable, io: str, *, family: str = "tcp", path: str | None = None, sock=None, **options):
+async def listening(
+    app: Callable, io: str, *, family: str = "tcp", path: str | None = None, sock=None, **options
+):
     """Serve `app`; on leaving, clients are closed and no connection, exchange or descriptor may be left."""
     net = Net(app, None, options)
     net.clients = []

@@ -10,7 +10,9 @@ def event(text):
 
 
 async def answer(send, data, status=200):
-    await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"%d" % len(data))]})
+    await send(
+        {"type": "http.response.start", "status": status, "headers": [(b"content-length", b"%d" % len(data))]}
+    )
     await send({"type": "http.response.body", "body": data})
 
 
@@ -36,7 +38,11 @@ class Counting:
     def profile(self, frame, what, argument):
         if what in ("call", "c_call"):
             self.calls += 1
-            name = frame.f_code.co_qualname if what == "call" else repr(getattr(argument, "__qualname__", argument))
+            name = (
+                frame.f_code.co_qualname
+                if what == "call"
+                else repr(getattr(argument, "__qualname__", argument))
+            )
             self.names[name] = self.names.get(name, 0) + 1
 
     def begin(self):
@@ -51,7 +57,7 @@ class Counting:
 
 counting = Counting()
 progress = {"sent": 0, "received": 0}
-gate = None
+gates = []
 
 
 async def stream(receive, send, *, patient):
@@ -76,9 +82,8 @@ async def stream(receive, send, *, patient):
 
 async def upload(receive, send):
     """Reads only what it is told to, by `/go`."""
-    global gate
-    gate = asyncio.Event()
-    await gate.wait()
+    gates.append(asyncio.Event())
+    await gates[-1].wait()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -91,7 +96,9 @@ async def upload(receive, send):
 
 async def download(send):
     """A gigabyte."""
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % (1 << 30))]})
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % (1 << 30))]}
+    )
     data = b"x" * 65536
     for index in range(1 << 14):
         await send({"type": "http.response.body", "body": data, "more_body": index < (1 << 14) - 1})
@@ -109,11 +116,10 @@ async def slow(receive, send):
 
 async def background(receive, send):
     """Answers, then works on until its client says so by another connection's `/go`."""
-    global gate
-    gate = asyncio.Event()
+    gates.append(asyncio.Event())
     await answer(send, b"ok")
     try:
-        await gate.wait()
+        await gates[-1].wait()
         event("background ends")
     except asyncio.CancelledError:
         event("background cancelled")
@@ -149,7 +155,7 @@ async def main(scope, receive, send):
     elif path == "/exit":
         await exiting(receive, send)
     elif path == "/go":
-        gate.set()
+        gates.pop().set()
         await answer(send, b"gone")
     elif path == "/progress":
         await answer(send, b"%d %d" % (progress["sent"], progress["received"]))

@@ -75,7 +75,7 @@ class Process:
 
     def __init__(self, argv: list[str], environment: dict[str, str], wrap: list[str]) -> None:
         self.clients: list[Blocking] = []
-        self.output = tempfile.TemporaryFile()
+        self.output = tempfile.TemporaryFile()  # noqa: SIM115 - `running` closes it
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             listener.listen(512)

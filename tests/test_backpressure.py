@@ -24,7 +24,9 @@ def resident_bytes():
         return int(statm.read().split()[1]) * PAGE
 
 
-needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="resident memory is read from /proc")
+needs_proc = pytest.mark.skipif(
+    not os.path.exists("/proc/self/statm"), reason="resident memory is read from /proc"
+)
 
 
 # --- downloads ------------------------------------------------------------------------------------
@@ -115,7 +117,7 @@ async def test_one_large_body_is_not_copied():
 
 @pytest.mark.pins("response.write-backpressure")
 async def test_send_goes_on_when_the_reader_does():
-    """Neither before (the bound) nor never: it wakes as the buffer drains, not only when it is empty to the last byte."""
+    """Neither before (the bound) nor never: it wakes as the buffer drains."""
     count = 0
 
     async def app(scope, receive, send):

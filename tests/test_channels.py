@@ -141,7 +141,9 @@ async def test_a_slow_reader_gets_every_byte(pieces, io, event_loop_kind):
         await turn(20)
         got = bytearray()
         size = 1
-        while len(got) < len(total) + 50 and b"\r\n\r\n" not in got or len(got.split(b"\r\n\r\n", 1)[1]) < len(total):
+        while (len(got) < len(total) + 50 and b"\r\n\r\n" not in got) or len(
+            got.split(b"\r\n\r\n", 1)[1]
+        ) < len(total):
             got += await client.receive(size)
             size = size * 3 % 20_011 + 1
             if len(got) > 200_000:

@@ -13,7 +13,16 @@ def asking(value):
 @pytest.mark.pins("response.connection-close")
 @pytest.mark.parametrize(
     "value",
-    [b"close", b"Close", b"CLOSE", b"cLoSe", b"foo, close", b"close, foo", b"keep-alive, Close", b"foo,CLOSE,bar"]
+    [
+        b"close",
+        b"Close",
+        b"CLOSE",
+        b"cLoSe",
+        b"foo, close",
+        b"close, foo",
+        b"keep-alive, Close",
+        b"foo,CLOSE,bar",
+    ]
     + [b" close\t", b"close,", b",close"],
 )
 async def test_the_client_asks_to_close(value):

@@ -8,7 +8,20 @@ import asyncio
 
 import pytest
 from deadlines import ages, ends_after, only
-from drive import GET, START, body, collecting, complaints, drain_body, hello, request, serving, start, turn, until
+from drive import (
+    GET,
+    START,
+    body,
+    collecting,
+    complaints,
+    drain_body,
+    hello,
+    request,
+    serving,
+    start,
+    turn,
+    until,
+)
 
 from fastasgi.errors import ClientDisconnected
 
@@ -237,7 +250,9 @@ async def test_a_request_that_takes_too_long():
         await bench.pass_time(20 - 19 + 5 + 3)
         assert ended
         assert peer.state != "open"
-        assert peer.output == b"" or peer.output.startswith((b"HTTP/1.1 503", b"HTTP/1.1 504", b"HTTP/1.1 500"))
+        assert peer.output == b"" or peer.output.startswith(
+            (b"HTTP/1.1 503", b"HTTP/1.1 504", b"HTTP/1.1 500")
+        )
 
 
 @pytest.mark.pins("slow.request")

@@ -1,5 +1,4 @@
-"""A client that goes before, within or after its answer; and work that goes on after it.
-"""
+"""A client that goes before, within or after its answer; and work that goes on after it."""
 
 import asyncio
 import gc
@@ -31,7 +30,9 @@ from fastasgi.errors import ClientDisconnected
 
 @pytest.mark.pins("response.send-after-disconnect", "response.disconnect-not-logged")
 @pytest.mark.parametrize("how", ["lost", "reset"])
-@pytest.mark.parametrize("before", [(), (START,), (START, MORE)], ids=["before the start", "started", "streaming"])
+@pytest.mark.parametrize(
+    "before", [(), (START,), (START, MORE)], ids=["before the start", "started", "streaming"]
+)
 @pytest.mark.parametrize("swallow", [False, True], ids=["raises on", "caught"])
 async def test_send_after_the_client_has_gone(how, before, swallow, caplog):
     caught = []

@@ -270,7 +270,10 @@ def test_a_stopped_download_never_holds_the_server(io):
 
 
 @pytest.mark.pins("process.second-signal")
-@pytest.mark.parametrize("numbers", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT)])
+@pytest.mark.parametrize(
+    "numbers",
+    [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT)],
+)
 def test_a_second_signal_cancels_at_once(numbers):
     """The bounds are a minute each: only the second signal can end it."""
     slow = ("--timeout-graceful-shutdown", "60", "--timeout-disconnect-grace", "60")

@@ -43,8 +43,18 @@ WRONG = {
     "body after the end": ([START, BODY, BODY], 2, ("http.response.body",), True),
     "unknown type first": ([{"type": "http.unknown"}], 0, ("http.response.start", "http.unknown"), False),
     "unknown type then": ([START, {"type": "x"}], 1, ("http.response.body", "x"), False),
-    "a message of websockets": ([{"type": "websocket.accept"}], 0, ("http.response.start", "websocket.accept"), False),
-    "a message of receive": ([{"type": "http.disconnect"}], 0, ("http.response.start", "http.disconnect"), False),
+    "a message of websockets": (
+        [{"type": "websocket.accept"}],
+        0,
+        ("http.response.start", "websocket.accept"),
+        False,
+    ),
+    "a message of receive": (
+        [{"type": "http.disconnect"}],
+        0,
+        ("http.response.start", "http.disconnect"),
+        False,
+    ),
     "an extension not advertised": (
         [START, {"type": "http.response.pathsend", "path": "/etc/passwd"}],
         1,
@@ -95,7 +105,13 @@ async def test_a_refused_message_leaves_no_trace():
     """An application that catches the error and then does it right is answered."""
 
     async def app(scope, receive, send):
-        for wrong in (BODY, {"type": "x"}, start("200"), start(200, [(b"a b", b"c")]), start(200, [(b"a", b"\n")])):
+        for wrong in (
+            BODY,
+            {"type": "x"},
+            start("200"),
+            start(200, [(b"a b", b"c")]),
+            start(200, [(b"a", b"\n")]),
+        ):
             with pytest.raises(ApplicationError):
                 await send(wrong)
         await send(start(201, [(b"content-length", b"2")]))
@@ -129,7 +145,11 @@ def raising(error, *messages):
     return app
 
 
-ERRORS = [LookupError("boom"), asyncio.CancelledError(), ExceptionGroup("two", [ValueError("a"), OSError("b")])]
+ERRORS = [
+    LookupError("boom"),
+    asyncio.CancelledError(),
+    ExceptionGroup("two", [ValueError("a"), OSError("b")]),
+]
 
 
 @pytest.mark.pins("response.raises-before")
@@ -171,7 +191,7 @@ async def test_raises_within_a_body_that_ends_with_the_connection():
 async def test_raises_after_the_answer(caplog):
     """The client has its answer, whole; the error is logged; the connection is still good."""
     raw, state = await conversation(raising(LookupError("late"), START, BODY), GET)
-    assert raw.endswith(b"ok") or raw.endswith(b"0\r\n\r\n")
+    assert raw.endswith((b"ok", b"0\r\n\r\n"))
     assert state != "aborted"
     (record,) = complaints(caplog)
     assert record.exc_info[1].args == ("late",)
@@ -326,7 +346,7 @@ async def test_send_and_receive_check_their_arguments():
     errors = []
 
     async def app(scope, receive, send):
-        for call in (lambda: send(), lambda: send(START, BODY), lambda: receive(1)):
+        for call in (send, lambda: send(START, BODY), lambda: receive(1)):
             with pytest.raises(TypeError) as caught:
                 await call()
             errors.append(caught.value)

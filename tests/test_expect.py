@@ -142,5 +142,7 @@ async def test_expect_is_ignored_on_http10():
 
 async def test_an_unknown_expectation_is_417_or_ignored():
     """9110 10.1.1: a server MAY answer 417; it must not hang."""
-    answer, _ = await exchange(echo, request("POST", headers=("Expect: the-moon",), body=b"hello"), method="POST")
+    answer, _ = await exchange(
+        echo, request("POST", headers=("Expect: the-moon",), body=b"hello"), method="POST"
+    )
     assert answer.status in (200, 417)

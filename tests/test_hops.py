@@ -76,7 +76,11 @@ def test_system_calls(loop, tmp_path):
             assert client.answer(BROWSER).status == 200
         client.get("/end-of-count")
         # strace passes the signal on to the server
-        pid = int(subprocess.run(["pgrep", "-P", str(server.pid)], capture_output=True, check=True).stdout.split()[0])
+        pid = int(
+            subprocess.run(["pgrep", "-P", str(server.pid)], capture_output=True, check=True).stdout.split()[
+                0
+            ]
+        )
         os.kill(pid, signal.SIGTERM)
         server.wait()
     text = trace.read_text(errors="replace")
@@ -95,7 +99,17 @@ def test_system_calls(loop, tmp_path):
     assert REQUESTS <= useful <= REQUESTS + 5, calls
     assert REQUESTS <= writes <= REQUESTS + 5, calls
     assert reads <= REQUESTS * 1.1 + 10, calls
-    for name in ("epoll_ctl", "timerfd_settime", "accept4", "close", "ioctl", "fcntl", "setsockopt", "mmap", "brk"):
+    for name in (
+        "epoll_ctl",
+        "timerfd_settime",
+        "accept4",
+        "close",
+        "ioctl",
+        "fcntl",
+        "setsockopt",
+        "mmap",
+        "brk",
+    ):
         assert calls[name] <= 5, (name, calls)
     others = sum(calls.values()) - reads - writes
     assert others <= 2.2 * REQUESTS, calls

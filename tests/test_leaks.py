@@ -190,7 +190,10 @@ class Canary:
 
 @pytest.mark.parametrize(
     ("app", "play", "data"),
-    [KINDS[name] for name in ("kept alive", "closed", "suspending", "echo", "streaming", "gone while waiting")],
+    [
+        KINDS[name]
+        for name in ("kept alive", "closed", "suspending", "echo", "streaming", "gone while waiting")
+    ],
     ids=["kept alive", "closed", "suspending", "echo", "streaming", "gone while waiting"],
 )
 async def test_a_scope_dies_with_its_request(app, play, data):

@@ -16,7 +16,9 @@ MIB = 1 << 20
 BOUND = 4 * MIB
 STILL = 200
 
-pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="resident memory is read from /proc")
+pytestmark = pytest.mark.skipif(
+    not os.path.exists("/proc/self/statm"), reason="resident memory is read from /proc"
+)
 IOS = ["socket", "transport"] if sys.platform == "linux" else ["transport"]
 
 

@@ -1,5 +1,4 @@
-"""`receive()`: the pieces of a request body, and the disconnect after them.
-"""
+"""`receive()`: the pieces of a request body, and the disconnect after them."""
 
 import asyncio
 

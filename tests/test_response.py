@@ -79,7 +79,9 @@ async def test_head_keeps_the_length_of_the_get():
 @pytest.mark.pins("response.no-body-head")
 async def test_head_need_not_send_the_announced_body(caplog):
     """A HEAD handler that announces a length and sends nothing is right (9110 9.3.2)."""
-    answer, state = await exchange(answering(start(200, length(1234)), body()), request("HEAD"), method="HEAD")
+    answer, state = await exchange(
+        answering(start(200, length(1234)), body()), request("HEAD"), method="HEAD"
+    )
     assert answer.one("content-length") == b"1234"
     assert state == "open"
     assert not complaints(caplog)
@@ -143,7 +145,13 @@ async def test_switching_protocols_is_not_ours_to_send():
 @pytest.mark.pins("response.chunked-default")
 @pytest.mark.parametrize(
     "data",
-    [(b"a", b"bc", b""), (b"a", b"", b"bc"), (b"", b"", b""), (b"", b"x"), (b"x" * 70_000, b"y" * 70_000, b"")],
+    [
+        (b"a", b"bc", b""),
+        (b"a", b"", b"bc"),
+        (b"", b"", b""),
+        (b"", b"x"),
+        (b"x" * 70_000, b"y" * 70_000, b""),
+    ],
     ids=["last empty", "middle empty", "all empty", "first empty", "large"],
 )
 async def test_streamed_without_length_is_chunked(data):
@@ -170,7 +178,9 @@ async def test_a_single_body_is_delimited():
 
 
 @pytest.mark.pins("response.chunked-default")
-@pytest.mark.parametrize("data", [b"", b"x", b"x" * 15, b"x" * 16, b"x" * 4095, b"x" * 4096, b"x" * 1_000_000])
+@pytest.mark.parametrize(
+    "data", [b"", b"x", b"x" * 15, b"x" * 16, b"x" * 4095, b"x" * 4096, b"x" * 1_000_000]
+)
 async def test_chunk_sizes(data):
     answer, _ = await exchange(answering(start(), body(data, True), body()))
     assert answer.framing == "chunked"
@@ -310,7 +320,9 @@ async def test_more_body_than_announced_never_reaches_the_next_answer():
 @pytest.mark.pins("response.body-too-long")
 async def test_a_body_too_long_for_head_is_no_error():
     """Nothing of it is sent, so nothing can go wrong; frameworks answer HEAD with the body of GET."""
-    answer, state = await exchange(answering(start(200, length(3)), body(b"abc")), request("HEAD"), method="HEAD")
+    answer, state = await exchange(
+        answering(start(200, length(3)), body(b"abc")), request("HEAD"), method="HEAD"
+    )
     assert (answer.status, state) == (200, "open")
 
 
@@ -342,7 +354,9 @@ async def test_less_body_does_not_answer_the_next_request():
     assert raw.count(b"HTTP/1.1") <= 1
 
 
-@pytest.mark.parametrize("value", [b"-1", b"+2", b"2, 2", b"two", b"", b"0x2", b"2 2", b"99999999999999999999999"])
+@pytest.mark.parametrize(
+    "value", [b"-1", b"+2", b"2, 2", b"two", b"", b"0x2", b"2 2", b"99999999999999999999999"]
+)
 async def test_a_length_that_is_no_number(value, caplog):
     app, caught = catching(start(200, [(b"content-length", value)]), BODY)
     raw, state = await conversation(app)
@@ -394,7 +408,13 @@ async def test_500_says_nothing_about_the_application():
 
 @pytest.mark.parametrize(
     "app",
-    [hello, pieces(b"a", b"", b"bc"), pieces(b"x" * 70_000, headers=length(70_000)), answering(), pieces(b"", status=204)],
+    [
+        hello,
+        pieces(b"a", b"", b"bc"),
+        pieces(b"x" * 70_000, headers=length(70_000)),
+        answering(),
+        pieces(b"", status=204),
+    ],
     ids=["hello", "chunked", "large", "500", "204"],
 )
 async def test_h11_reads_the_same(app):

@@ -37,8 +37,29 @@ def length(value):
 
 # --- refusals -------------------------------------------------------------------------------------
 
-EVIL_VALUES = [b"a\r\nx-evil: 1", b"a\nx-evil: 1", b"a\rx-evil: 1", b"a\x00b", b"a\x01b", b"a\x1fb", b"a\x7fb"]
-EVIL_NAMES = [b"", b"a b", b"a:b", b"a\r\nb", b"a\nb", b"a\rb", b"a\x00b", b" a", b"a ", b"a\tb", b"a(b", b"caf\xe9"]
+EVIL_VALUES = [
+    b"a\r\nx-evil: 1",
+    b"a\nx-evil: 1",
+    b"a\rx-evil: 1",
+    b"a\x00b",
+    b"a\x01b",
+    b"a\x1fb",
+    b"a\x7fb",
+]
+EVIL_NAMES = [
+    b"",
+    b"a b",
+    b"a:b",
+    b"a\r\nb",
+    b"a\nb",
+    b"a\rb",
+    b"a\x00b",
+    b" a",
+    b"a ",
+    b"a\tb",
+    b"a(b",
+    b"caf\xe9",
+]
 EVIL_NAMES += [b'a"b', b"a/b", b"a=b", b"a@b", b"a[b", b"a{b", b"a,b", b"a;b", b"a\x7fb", b"\x80"]
 
 
@@ -64,7 +85,9 @@ async def test_illegal_values(value, caplog):
 
 @pytest.mark.pins("response.header-injection")
 @pytest.mark.parametrize("value", [b"\r\nx-evil: 1", b"ok\r\n", b"ok\n", b"ok\r", b"\x00"])
-@pytest.mark.parametrize("name", [b"content-type", b"content-length", b"date", b"server", b"connection", b"location"])
+@pytest.mark.parametrize(
+    "name", [b"content-type", b"content-length", b"date", b"server", b"connection", b"location"]
+)
 async def test_illegal_values_of_known_names(name, value, caplog):
     """Names that the server looks at take other paths; none may skip the check."""
     await assert_refused([(b"x-before", b"1"), (name, value)], caplog)
@@ -94,7 +117,9 @@ async def test_the_message_shows_the_header(caplog):
     assert "x-odd" in str(error)
 
 
-@pytest.mark.parametrize("value", [b"caf\xc3\xa9", b"\xff", b"a\tb", b"", b"a" * 20_000, b'"quoted; (x)"', b" ! "])
+@pytest.mark.parametrize(
+    "value", [b"caf\xc3\xa9", b"\xff", b"a\tb", b"", b"a" * 20_000, b'"quoted; (x)"', b" ! "]
+)
 async def test_legal_values_are_kept(value):
     answer, _ = await exchange(answering(start(200, [(b"x-name", value)]), BODY))
     assert answer.one("x-name") == value.strip()
@@ -156,7 +181,9 @@ async def test_reason_phrases():
 
 
 @pytest.mark.pins("response.wrong-message")
-@pytest.mark.parametrize("status", ["200", b"200", 200.0, None, -1, 0, 99, 1000, 2**31, 2**64, 2**64 + 200, -(2**64)])
+@pytest.mark.parametrize(
+    "status", ["200", b"200", 200.0, None, -1, 0, 99, 1000, 2**31, 2**64, 2**64 + 200, -(2**64)]
+)
 async def test_a_wrong_status(status, caplog):
     app, caught = catching(start(status), BODY)
     raw, state = await conversation(app)
@@ -217,7 +244,9 @@ async def test_a_wide_memoryview_is_its_bytes():
     assert answer.body == b"abcdefgh"
 
 
-@pytest.mark.parametrize("make", [bytearray, lambda data: memoryview(bytearray(data))], ids=["bytearray", "memoryview"])
+@pytest.mark.parametrize(
+    "make", [bytearray, lambda data: memoryview(bytearray(data))], ids=["bytearray", "memoryview"]
+)
 @pytest.mark.parametrize("size", [5, 100_000])
 async def test_a_body_that_changes_after_send_is_sent_as_it_was(make, size):
     """Pending output holds `bytes` by reference, but copies what can change before `send` returns."""
@@ -299,7 +328,17 @@ class BytesSubclass(bytes):
         lambda items: zip([name for name, _ in items], [value for _, value in items], strict=True),
         lambda items: dict(enumerate(items)).values(),
     ],
-    ids=["list", "tuple", "iterator", "generator", "lists", "iterators", "subclasses", "list subclass", "sequence"]
+    ids=[
+        "list",
+        "tuple",
+        "iterator",
+        "generator",
+        "lists",
+        "iterators",
+        "subclasses",
+        "list subclass",
+        "sequence",
+    ]
     + ["deque", "zip", "values"],
 )
 async def test_containers_of_headers(make):
@@ -371,7 +410,7 @@ async def test_headers_that_change_while_they_are_read():
 
 @pytest.mark.parametrize(
     "make",
-    [dict, types.MappingProxyType, collections.OrderedDict, collections.UserDict, lambda m: collections.ChainMap(m)],
+    [dict, types.MappingProxyType, collections.OrderedDict, collections.UserDict, collections.ChainMap],
     ids=["dict", "proxy", "ordered", "user", "chain"],
 )
 async def test_messages_that_are_mappings(make):
@@ -396,13 +435,17 @@ async def test_message_types_are_compared_by_value():
 
 async def test_defaults_of_the_messages():
     """`headers`, `body` and `more_body` may be left out; ASGI has their defaults."""
-    answer, state = await exchange(answering({"type": "http.response.start", "status": 200}, {"type": "http.response.body"}))
+    answer, state = await exchange(
+        answering({"type": "http.response.start", "status": 200}, {"type": "http.response.body"})
+    )
     assert (answer.body, state) == (b"", "open")
 
 
 @pytest.mark.parametrize("value", [1, "yes", [0]])
 async def test_more_body_is_a_truth_value(value):
-    answer, _ = await exchange(answering(start(), {"type": "http.response.body", "body": b"a", "more_body": value}, BODY))
+    answer, _ = await exchange(
+        answering(start(), {"type": "http.response.body", "body": b"a", "more_body": value}, BODY)
+    )
     assert answer.body == b"aok"
 
 
@@ -474,7 +517,9 @@ async def test_default_headers():
 
 
 @pytest.mark.pins("response.default-headers")
-@pytest.mark.parametrize("name", [b"date", b"Date", b"DATE", b"server", b"Server", b"x-default", b"X-DEFAULT"])
+@pytest.mark.parametrize(
+    "name", [b"date", b"Date", b"DATE", b"server", b"Server", b"x-default", b"X-DEFAULT"]
+)
 async def test_a_default_header_gives_way_to_the_applications(name):
     app = answering(start(200, [(name, b"mine")]), BODY)
     answer, _ = await exchange(app, headers=[("X-Default", "one")])
