@@ -2,7 +2,7 @@
 
 import h11
 import pytest
-from model import agrees, verdict
+from model import KEEP, agrees, verdict
 from wire import BY_NAME, CASES, fold, goes_on, relevant, tails
 
 from fastasgi._request import parse
@@ -14,23 +14,12 @@ UNLIMITED = [case for case in CASES if not case.name.startswith("limit-")]
 TAKEN = [case for case in UNLIMITED if case.seen and not case.refused and not case.instead]
 
 
-def kept(case):
-    return case.limits.get("underscore_headers") == "keep"
-
-
-def modelled(case):
-    """The model knows two of the three modes of underscores."""
-    return case.limits.get("underscore_headers") != "drop"
-
-
-@pytest.mark.parametrize("case", [pytest.param(c, id=c.name) for c in UNLIMITED if modelled(c)])
+@pytest.mark.parametrize("case", [pytest.param(c, id=c.name) for c in UNLIMITED])
 def test_case_against_llhttp(case):
     """Where we accept llhttp accepted the same; where only we refuse it is one of our own checks."""
-    limits = {"underscore_headers": "keep"} if kept(case) else None
     for longer in tails(case):
         if not behind_close(longer):
-            parsed = fold(parse([longer.send], limits))
-            agrees(longer.send, parsed, underscores_kept=kept(case))
+            agrees(longer.send, fold(parse([longer.send], KEEP)))
 
 
 def behind_close(case):
@@ -41,7 +30,8 @@ def behind_close(case):
 @pytest.mark.parametrize("case", [pytest.param(c, id=c.name) for c in CASES if c.name.startswith("limit-")])
 def test_limits_only_add_refusals(case):
     """What is accepted under limits is accepted the same without them, by llhttp too."""
-    parsed = fold(parse([case.send], {k: v for k, v in case.limits.items() if k.startswith("limit_")}))
+    limits = {name: value for name, value in case.limits.items() if name.startswith("limit_")}
+    parsed = fold(parse([case.send], KEEP | limits))
     if parsed.error is None:
         agrees(case.send, parsed)
 
@@ -86,7 +76,7 @@ def test_valid_case_against_h11(case):
     """What we accept h11 reads the same."""
     if NOT_H11.get(case.name):
         pytest.skip(NOT_H11[case.name])
-    ours = relevant(case, fold(parse([case.send], {"underscore_headers": "keep"})))
+    ours = relevant(case, fold(parse([case.send], KEEP)))
     theirs = read_with_h11(case.send)
     assert len(ours.messages) == len(theirs)
     for message, (method, target, version, headers, body) in zip(ours.messages, theirs, strict=True):
@@ -101,7 +91,7 @@ def test_valid_case_against_h11(case):
 def test_the_model_refuses_what_the_cases_refuse():
     """Model and cases were written apart from each other: they agree."""
     for case in UNLIMITED:
-        if case.instead or behind_close(case) or not modelled(case):
+        if case.instead or behind_close(case):
             continue
         expected = verdict(case.send)
         if 0 in expected.refused:

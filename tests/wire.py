@@ -181,6 +181,14 @@ def goes_on(case: Case) -> bool:
     return case.closes and not case.refused
 
 
+def until_close(parsed: Parsed) -> Parsed:
+    """What was told up to the end of the first message that closes the connection: nothing behind it is looked at."""
+    for place, message in enumerate(parsed.messages):
+        if message.complete and not message.keep_alive:
+            return Parsed(parsed.messages[: place + 1])
+    return parsed
+
+
 def relevant(case: Case, parsed: Parsed) -> Parsed:
     """What of all that a parser told a connection would have looked at."""
     return Parsed(parsed.messages[: len(case.seen)]) if goes_on(case) else parsed
