@@ -36,6 +36,11 @@ RUN := LD_PRELOAD="$$($(or $(CC),cc) -print-file-name=libasan.so)" PYTHONMALLOC=
        ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 $(PY)
 endif
 
+ifdef FASTASGI_COVERAGE
+RUN := $(PY) -m coverage run
+REPORT = $(PY) -m coverage report
+endif
+
 .PHONY: build debug test lint types fuzz bench serve clean
 
 build: $(call tools,build)
@@ -46,6 +51,7 @@ debug: $(call tools,build)
 
 test: build $(call tools,test)
 	$(RUN) -m pytest -m "not slow" $(ARGS)
+	$(REPORT)
 
 fuzz: debug $(call tools,test)
 	for target in tests/fuzz/fuzz_*.py; do $(RUN) $$target --seconds $(FUZZ_SECONDS) $(ARGS) || exit 1; done

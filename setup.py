@@ -195,7 +195,9 @@ class BuildModules(build_ext):
         try:
             (translated,) = cythonize(
                 extension,
-                build_dir=self.build_temp,  # generated C depends on the mode, so it lives in the mode's folder
+                # Generated C depends on the mode, so it lives in the mode's folder; except that coverage looks for
+                # it beside the source.
+                build_dir=None if "COVERAGE" in SWITCHES else self.build_temp,
                 compiler_directives=DIRECTIVES,
                 include_path=[".", *INCLUDE],
                 force=bool(self.force),
