@@ -105,16 +105,22 @@ def _title(run: dict) -> str:
 
 
 def _summary(tables: list[dict]) -> str:
-    head = ["scenario", "fastasgi", "uvicorn", "of uvicorn's", "best peer", "of the best peer's", "of the floor"]
+    head = ["scenario", "floor", "fastasgi", "uvicorn", "of uvicorn's", "best peer", "of the best peer's"]
+    head += ["of the floor", "the floor is of uvicorn's"]
     lines = []
     for table in tables:
         rows, peer = _measured(table), best_peer(table)
         figure = "rate" if is_throughput(table) else "cpu_us"
-        cells = [_figure(table, rows.get(name)) for name in (OURS, REFERENCE)]
-        beside = [times(ratio(table, OURS, REFERENCE, figure)), f"{peer} {_figure(table, rows.get(peer))}" if peer else ""]
-        floor = share(of_the_floor(table, OURS))
-        lines.append([table["title"], *cells, *beside, times(ratio(table, OURS, peer, figure)), floor])
-    return "## Summary\n\n" + markdown_table(head, lines)
+        cells = [_figure(table, rows.get(name)) for name in (FLOOR, OURS, REFERENCE)]
+        cells.append(times(ratio(table, OURS, REFERENCE, figure)))
+        cells.append(f"{peer} {_figure(table, rows.get(peer))}" if peer else "")
+        cells += [times(ratio(table, OURS, peer, figure)), share(of_the_floor(table, OURS))]
+        lines.append([table["title"], *cells, times(ratio(table, FLOOR, REFERENCE, figure))])
+    note = (
+        "CPU per request (less is better), or throughput where MiB/s stand (more is better). The last column is"
+        " what a server without any work of its own would reach on this machine."
+    )
+    return f"## Summary\n\n{note}\n\n" + markdown_table(head, lines)
 
 
 def _figure(table: dict, row: dict | None) -> str:
@@ -187,9 +193,8 @@ def _conditions(run: dict, tables: list[dict]) -> str:
                 lines.append(f"- {row['server']}: `{row['command']}`")
     others = [value for table in tables for row in table["rows"] for value in row["others_share"]]
     if others:
-        lines.append(
-            f"- Other processes on the server's core: median {median(others):.1%}, at most {max(others):.0%} of a run's time"
-        )
+        worst = f"median {median(others):.1%}, at most {max(others):.0%} of a run's time"
+        lines.append(f"- Other processes on the server's core: {worst}")
     return "## How each was run\n\n" + "\n".join(lines)
 
 
