@@ -15,9 +15,11 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 FUZZ_SECONDS ?= 60
 
-ABOUT := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2], sys.prefix != sys.base_prefix)')
+# Its version, and whether it is of a virtual environment; nothing if it is too old.
+ABOUT := $(shell $(PYTHON) -c 'import sys; v = sys.version_info; \
+    v >= (3, 11) and print("%d.%d" % v[:2], sys.prefix != sys.base_prefix)')
 ifeq ($(ABOUT),)
-$(error PYTHON=$(PYTHON) does not run: name a Python of version 3.11 or newer)
+$(error PYTHON=$(PYTHON) is not a Python of version 3.11 or newer: name one that is)
 endif
 
 VENV := .venv-$(word 1,$(ABOUT))
