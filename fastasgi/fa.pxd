@@ -1,0 +1,57 @@
+"""Our own C (csrc/fa_*.h) as Cython sees it."""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+
+cdef extern from "fa_text.h" nogil:
+    const size_t FA_DATE_SIZE
+
+    ctypedef struct fa_target:
+        size_t path_len
+        bint has_escape
+        bint is_valid
+
+    bint fa_is_token(const char *p, size_t n)
+    bint fa_is_field_value(const char *p, size_t n)
+    void fa_lower(char *dst, const char *src, size_t n)
+    bint fa_equals_lower(const char *p, const char *wanted, size_t n)
+    uint32_t fa_name_hash(const char *p, size_t n)
+    uint64_t fa_hash(const char *p, size_t n, uint64_t seed)
+    fa_target fa_scan_target(const char *p, size_t n)
+    size_t fa_percent_decode(char *dst, const char *src, size_t n)
+    void fa_date(char *dst, int64_t unix_s)
+    size_t fa_hex(char *dst, uint64_t n)
+    size_t fa_decimal(char *dst, uint64_t n)
+    int fa_parse_decimal(const char *p, size_t n, uint64_t *value)
+
+
+cdef extern from "fa_limits.h" nogil:
+    ctypedef struct fa_limits:
+        uint64_t body_bytes
+        uint64_t chunk_extension_bytes
+        uint32_t line_bytes
+        uint32_t head_bytes
+        uint32_t fields
+        uint8_t underscores
+
+    const uint64_t FA_UNLIMITED
+    const uint8_t FA_UNDERSCORES_DROP_FORWARDED
+    const uint8_t FA_UNDERSCORES_DROP
+    const uint8_t FA_UNDERSCORES_KEEP
+
+
+cdef extern from "fa_deadline.h" nogil:
+    ctypedef struct fa_deadline:
+        fa_deadline *prev
+        fa_deadline *next
+        int64_t due_ns
+        void *owner
+
+    void fa_deadline_init_list(fa_deadline *list)
+    void fa_deadline_clear(fa_deadline *d)
+    void fa_deadline_arm(fa_deadline *list, fa_deadline *d, int64_t due_ns)
+    fa_deadline *fa_deadline_pop(fa_deadline *list, int64_t now_ns)
+
+
+cdef extern from "fa_clock.h" nogil:
+    int64_t fa_monotonic_ns()
