@@ -1,0 +1,50 @@
+"""Status, header fields and body to the bytes of an HTTP/1.1 response: validation and framing."""
+
+from libc.stdint cimport uint64_t
+
+
+cdef enum Framing:
+    FRAMING_NONE = 0        # no body on the wire: HEAD, 1xx, 204, 304
+    FRAMING_LENGTH = 1      # Content-Length
+    FRAMING_CHUNKED = 2
+    FRAMING_CLOSE = 3       # the body ends with the connection
+
+
+cdef struct ResponseHead:
+    # --- in
+    int http_minor          # of the request
+    bint is_head_method     # HEAD
+    bint keep_alive         # what the server would like
+    # --- out
+    Framing framing
+    uint64_t length         # of FRAMING_LENGTH
+    bint is_bodiless        # 1xx and 204, which carry no length either
+    bint close              # the connection closes behind this response
+
+
+cdef class ResponseTables:
+    """The scratch buffer of one worker in which heads are assembled."""
+
+    cdef char *buffer           # owned
+    cdef size_t room
+    cdef size_t n
+    cdef bytes coding           # Transfer-Encoding of the application for the head being made, or None
+    cdef list suppressed        # names of default fields that the application sets itself, or None
+
+    cdef int reserve(self, size_t n) except -1
+    cdef int append(self, const char *p, size_t n) except -1
+    cdef int append_bytes(self, bytes data) except -1
+    cdef int append_field(self, bytes name, bytes value) except -1
+    cdef bytes encode(self, object status, object headers, ResponseHead *head, bytes block, tuple common)
+    cdef int _status_line(self, object status, ResponseHead *head) except -1
+    cdef int _field(self, bytes name, bytes value, ResponseHead *head, int seen, frozenset defaults) except -1
+    cdef int _length(self, bytes value, ResponseHead *head, int seen) except -1
+    cdef int _coding(self, bytes value, ResponseHead *head, int seen) except -1
+    cdef int _connection(self, bytes value, ResponseHead *head) except -1
+    cdef int _framing(self, ResponseHead *head, int seen) except -1
+    cdef int _defaults(self, int seen, bytes block, tuple common) except -1
+
+
+cdef bytes chunk_size_line(size_t n)
+cdef bytes error_reply(int status, str text, bytes block)
+cdef str reason_of(int status)
