@@ -1,0 +1,56 @@
+"""The border between a connection's bytes and its protocol.
+
+A `Channel` carries bytes for one `Handler`: it reads when it may, writes what it is given, keeps deadlines, closes.
+A `Handler` says what the bytes mean. Each holds the other until the connection is lost; then both let go.
+"""
+
+from fastasgi._runtime cimport Member, Phase, Runtime, Timeout
+
+
+cdef enum:
+    KIB = 1024
+    HIGH_WATER = 64 * KIB       # bytes of pending output above which the application waits
+    LOW_WATER = 16 * KIB        # bytes at which it goes on
+
+
+cdef enum ChannelState:
+    CHANNEL_OPEN = 0
+    CHANNEL_CLOSING = 1         # close() was called; pending output is still to be written
+    CHANNEL_LINGERING = 2       # our side is shut; the peer's bytes are read and dropped, for a bounded time
+    CHANNEL_CLOSED = 3
+
+
+cdef class Handler:
+    cdef int feed(self, const char *p, size_t n, object owner) except -1
+    cdef int eof(self) except -1
+    cdef int writable(self) except -1
+    cdef int resumed(self) except -1
+    cdef int lost(self, object error) except -1
+    cdef int expired(self, Timeout timeout) except -1
+    cdef int drain(self) except -1
+    cdef int disconnect(self) except -1
+    cdef bint wants_input(self) noexcept
+    cdef size_t wanted(self) noexcept
+
+
+cdef class Channel(Member):
+    cdef Handler handler
+    cdef str scheme             # "http", "https"
+    cdef object client          # (host, port), (path, None) or None; take_addresses() sets both
+    cdef object server
+    cdef bytes log_client       # "host:port" for access lines, or None until the first
+    cdef ChannelState state
+    cdef bint is_paused         # reading is paused by the handler
+    cdef bint has_unread        # bytes were left in the kernel, because the handler did not want them; resume() reads
+    cdef size_t pending         # bytes of output taken over and not yet handed to the kernel (or transport)
+
+    cdef int opened(self) except -1
+    cdef int write(self, bytes head, bytes body, bytes end) except -1
+    cdef int pause(self) except -1
+    cdef int resume(self) except -1
+    cdef int close(self, bint linger) except -1
+    cdef int abort(self) except -1
+    cdef int schedule(self) except -1
+    cdef int take_addresses(self) except -1
+    cdef int gone(self, object error) except -1
+    cdef int output_drained(self) except -1
