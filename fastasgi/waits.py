@@ -1,0 +1,26 @@
+"""The coroutines that `send()` and `receive()` return when there may be something to wait for.
+
+Plain `async def`, because the interpreter runs its own coroutines faster than any awaitable of ours, and because every
+tool that takes a coroutine takes these. Nothing happens before the first step: a `receive()` that is never awaited
+takes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastasgi._exchange import HttpExchange
+
+
+async def receive(exchange: HttpExchange) -> dict[str, Any]:
+    """The next message of the request, waiting for it when there is none yet."""
+    while (message := exchange.take_message()) is None:
+        await exchange.message_waiter()
+    return message
+
+
+async def writable(exchange: HttpExchange) -> None:
+    """Return when the client has taken enough of what was sent. Raises ClientDisconnected when it has gone."""
+    while (waiter := exchange.writable_waiter()) is not None:
+        await waiter
