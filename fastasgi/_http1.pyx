@@ -1,0 +1,495 @@
+# cython: freethreading_compatible=True
+"""One HTTP/1 connection: reads requests one at a time, starts exchanges, and alone decides what is next.
+
+States of reading (`Reading`) and what moves them:
+
+    IDLE -> HEAD            the first bytes of a request, not yet its whole head
+    IDLE, HEAD -> BODY | DONE       the head is complete; the exchange starts
+    BODY -> DONE            the request is complete
+    BODY -> SKIP            the response is complete before the request: the rest is dropped, up to a bound
+    SKIP, DONE -> IDLE      _settle(): the response is complete too
+    any -> CLOSED           an error, a close, the peer is gone
+
+One writer, one reader, one request at a time: what a client sends ahead (pipelining) stays in `tail`, or in the
+kernel, until the response before it is complete.
+"""
+
+import logging
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.string cimport memcpy
+
+from fastasgi._channel cimport HIGH_WATER, Channel
+from fastasgi._exchange cimport (
+    BODY_HIGH_WATER, RESPONSE_ABORTED, RESPONSE_COMPLETE, RESPONSE_INIT, ExchangeTables, HttpExchange, build_scope,
+)
+from fastasgi._request cimport EVENT_BODY, EVENT_COMPLETE, EVENT_ERROR, EVENT_HEAD, RequestParser, RequestTables
+from fastasgi._response cimport FRAMING_CHUNKED, FRAMING_NONE, ResponseTables, chunk_size_line, error_reply
+from fastasgi._runtime cimport (
+    PHASE_WHOLE, TIMEOUT_BODY, TIMEOUT_BODY_RECHECK, TIMEOUT_FIRST_BYTE, TIMEOUT_HEAD, TIMEOUT_KEEP_ALIVE,
+    TIMEOUT_REQUEST, Runtime, Timeout,
+)
+
+cdef object logger = logging.getLogger("fastasgi.error")
+
+cdef bytes CRLF = b"\r\n"
+cdef bytes LAST_CHUNK = b"0\r\n\r\n"
+cdef bytes DATA_END_LAST_CHUNK = b"\r\n0\r\n\r\n"
+cdef bytes CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+cdef enum:
+    JOIN_BYTES = 2048       # a body up to this size is copied behind its head: dearer to send apart than to copy
+    NS_PER_S = 1_000_000_000
+
+
+cdef class Http1(Handler):
+    """The protocol of one connection. Made by its channel, which holds it until the connection is lost."""
+
+    def __cinit__(self, Channel channel not None, Runtime runtime not None):
+        self.channel, self.runtime = channel, runtime
+        if runtime.request_tables is None:
+            runtime.request_tables = RequestTables(runtime.limits.fields)
+            runtime.response_tables = ResponseTables()
+            runtime.exchange_tables = ExchangeTables(runtime)
+        self.parser = RequestParser(runtime.request_tables)
+        self.parser.set_limits(&runtime.limits)
+        channel.arm(TIMEOUT_FIRST_BYTE)
+
+    # --- what the channel calls ---------------------------------------------------------------------------------------
+
+    cdef bint wants_input(self) noexcept:
+        return self.reading < READING_DONE
+
+    cdef size_t wanted(self) noexcept:
+        return self.parser.body_left() if self.reading == READING_BODY else 0
+
+    cdef int feed(self, const char *p, size_t n, object owner) except -1:
+        if self.tail is not None or self.reading >= READING_DONE:
+            return self._keep_tail(p, n)
+        return self._read(p, n, owner)
+
+    cdef int resumed(self) except -1:
+        if self.channel is None:
+            return 0
+        self._settle()
+        if self.tail is not None and self.reading < READING_DONE:
+            self._read_tail()
+        return 0
+
+    cdef int eof(self) except -1:
+        """FIN: the client sends no more, and may still read."""
+        self.saw_eof = True
+        if self.tail is not None:
+            return 0        # what it sent is answered first
+        if self.reading == READING_IDLE:
+            return self._close(False)
+        if self.reading == READING_HEAD:
+            return self._fail(400, "expected the rest of the request head, came the end of the connection")
+        if self.reading == READING_SKIP:
+            return self._close(False)
+        if self.exchange is not None:
+            self.exchange.disconnect()
+            if self.reading == READING_BODY:
+                self.keep_alive = False
+        return 0
+
+    cdef int writable(self) except -1:
+        if self.exchange is not None:
+            self.exchange.output_drained()
+        elif self.reading == READING_DONE:
+            self.channel.schedule()     # _settle() waited for this
+        return 0
+
+    cdef int lost(self, object error) except -1:
+        cdef Http1Exchange exchange = self.exchange
+        self.reading = READING_CLOSED
+        self.exchange = None
+        self.channel = None
+        self.tail = None
+        self.parser.clear()
+        if exchange is not None:
+            exchange.connection = None
+            exchange.lost()
+        return 0
+
+    cdef int drain(self) except -1:
+        self.keep_alive = False
+        if self.reading == READING_IDLE and self.tail is None:
+            return self._close(False)
+        return 0
+
+    cdef int disconnect(self) except -1:
+        if self.exchange is not None:
+            return self.exchange.disconnect()
+        return self.channel.abort() if self.channel is not None else 0
+
+    cdef int expired(self, Timeout timeout) except -1:
+        if timeout == TIMEOUT_REQUEST:
+            return self._request_expired()
+        if timeout == TIMEOUT_FIRST_BYTE or timeout == TIMEOUT_KEEP_ALIVE:
+            # Left armed when a request begins, because taking it back would cost every request.
+            return self._close(False) if self.reading == READING_IDLE and self.tail is None else 0
+        if timeout == TIMEOUT_HEAD:
+            return self._fail(408, "expected the rest of the request head") if self.reading == READING_HEAD else 0
+        if self.reading == READING_BODY or self.reading == READING_SKIP:
+            return self._body_expired()
+        return 0
+
+    cdef int _request_expired(self) except -1:
+        cdef Http1Exchange exchange = self.exchange
+        if exchange is None or exchange.state >= RESPONSE_COMPLETE:
+            return 0
+        logger.warning("app took longer than timeout_request to answer %s %s", exchange.method,
+                       exchange.raw_path.decode("ascii", "replace"))
+        if exchange.task is not None:
+            exchange.task.cancel()
+        return self._fail(503, "Service Unavailable")
+
+    cdef int _body_expired(self) except -1:
+        """The grace of the request body is used up, unless its bytes have earned more of it, or we do not read."""
+        if self.channel.is_paused:
+            self.body_due_ns = self.runtime.now_ns + self.runtime.timeouts_ns[TIMEOUT_BODY]
+        if self.body_due_ns > self.runtime.now_ns:
+            self.channel.arm(TIMEOUT_BODY_RECHECK)
+            return 0
+        if self.reading == READING_SKIP:
+            return self._close(True)
+        return self._fail(408, "expected the rest of the request body")
+
+    # --- bytes in -----------------------------------------------------------------------------------------------------
+
+    cdef int _keep_tail(self, const char *p, size_t n) except -1:
+        """Bytes that cannot be read yet, on a channel that could not leave them in the kernel."""
+        if self.reading == READING_CLOSED:
+            return 0
+        rest = self.tail[self.tail_at:] if self.tail is not None else b""
+        self.tail = rest + PyBytes_FromStringAndSize(p, n)
+        self.tail_at = 0
+        return self.channel.pause()
+
+    cdef int _read(self, const char *p, size_t n, object owner) except -1:
+        """Read one message from borrowed bytes; what is behind it becomes the tail, read in a loop."""
+        self.is_feeding = True
+        try:
+            self._read_message(p, n, owner)
+            if self.exchange is None or self.exchange.state >= RESPONSE_COMPLETE:
+                self._settle()
+            if self.tail is not None and self.reading < READING_DONE:
+                self._read_tail()
+        finally:
+            self.is_feeding = False
+        return 0
+
+    cdef int _read_tail(self) except -1:
+        """Read requests from the tail until one has to wait, or the connection has had its turn."""
+        cdef int left = TURN_REQUESTS
+        cdef bint was_feeding = self.is_feeding
+        cdef bytes tail
+        self.is_feeding = True
+        try:
+            while self.tail is not None and self.reading < READING_DONE:
+                if left == 0:
+                    self.channel.schedule()
+                    return 0
+                left -= 1
+                tail = self.tail
+                self._read_message(PyBytes_AS_STRING(tail) + self.tail_at, PyBytes_GET_SIZE(tail) - self.tail_at, None)
+                if self.exchange is None or self.exchange.state >= RESPONSE_COMPLETE:
+                    self._settle()
+        finally:
+            self.is_feeding = was_feeding
+        if self.tail is None and self.channel is not None:
+            if self.channel.is_paused and self.reading < READING_DONE:
+                self.channel.resume()
+            if self.saw_eof:
+                self.eof()
+        return 0
+
+    cdef int _read_message(self, const char *p, size_t n, object owner) except -1:
+        """Read up to the end of one message, then start its exchange if its head came with these bytes.
+
+        Nothing borrowed is left when the application runs: heads and bodies are objects by then, and what is behind
+        the message is copied to the tail.
+        """
+        cdef Http1Exchange begun = None
+        cdef bint is_borrowed = self.tail is None
+        cdef int events = 0
+        if self.reading == READING_IDLE:
+            self.reading = READING_HEAD
+            self.is_head_timed = False
+        while n and not events & (EVENT_COMPLETE | EVENT_ERROR) and self.reading != READING_CLOSED:
+            events = self.parser.feed(p, n)
+            p += self.parser.consumed
+            n -= self.parser.consumed
+            if events & EVENT_HEAD:
+                begun = self._begin()
+            if events & EVENT_BODY:
+                self._take_body(self.parser.take_body(owner))
+        if events & EVENT_COMPLETE and self.reading != READING_CLOSED:
+            self._end_message()
+            self._set_tail(p, n, is_borrowed)
+        else:
+            self._set_tail(p, 0, is_borrowed)
+        if begun is not None:
+            self._start(begun)
+        if events & EVENT_ERROR and self.reading != READING_CLOSED:
+            return self._refuse()
+        if self.reading == READING_HEAD and not self.is_head_timed:
+            self.is_head_timed = True       # from the first byte of the head
+            self.channel.arm(TIMEOUT_HEAD)
+        return 0
+
+    cdef int _set_tail(self, const char *p, size_t n, bint is_borrowed) except -1:
+        """n bytes at p are behind the message: copied out of borrowed memory, or a place in the tail that we own."""
+        if n == 0:
+            self.tail = None
+            self.tail_at = 0
+        elif is_borrowed:
+            self.tail = PyBytes_FromStringAndSize(p, n)
+            self.tail_at = 0
+        else:
+            self.tail_at = p - PyBytes_AS_STRING(self.tail)
+        return 0
+
+    cdef int _end_message(self) except -1:
+        if self.exchange is not None and self.reading == READING_BODY:
+            self.exchange.end_body()
+        self.reading = READING_DONE
+        return 0
+
+    cdef int _refuse(self) except -1:
+        """The bytes are no request: answer with the parser's status, and close."""
+        cdef RequestParser parser = self.parser
+        cdef Http1Exchange exchange = self.exchange
+        logger.info("client sent a bad request: %s (%d %s)", parser.error_text, parser.error_status, parser.error_code)
+        if self.reading == READING_SKIP or (exchange is not None and exchange.state >= RESPONSE_COMPLETE):
+            return self._close(True)
+        return self._fail(parser.error_status, parser.error_text)
+
+    cdef int _take_body(self, bytes data) except -1:
+        """Body bytes: for the application, or dropped."""
+        cdef size_t n = PyBytes_GET_SIZE(data)
+        cdef Runtime runtime = self.runtime
+        cdef int64_t latest
+        if runtime.min_body_rate:
+            # Each byte earns time at the slowest rate that is allowed, up to one grace ahead.
+            latest = runtime.now_ns + runtime.timeouts_ns[TIMEOUT_BODY]
+            self.body_due_ns = min(latest, self.body_due_ns + <int64_t>(n * NS_PER_S // runtime.min_body_rate))
+        else:
+            self.body_due_ns = runtime.now_ns + runtime.timeouts_ns[TIMEOUT_BODY]
+        if self.reading == READING_SKIP:
+            self.skipped += n
+            if self.skipped > runtime.unread_body_bytes:
+                return self._close(True)
+            return 0
+        self.exchange.add_body(data)
+        if self.exchange.body_waiting > BODY_HIGH_WATER:
+            self.channel.pause()
+        return 0
+
+    # --- exchanges ----------------------------------------------------------------------------------------------------
+
+    cdef Http1Exchange _begin(self):
+        """A head is complete: the exchange and its scope, not started yet."""
+        cdef RequestParser parser = self.parser
+        cdef Http1Exchange exchange = Http1Exchange.__new__(Http1Exchange)
+        cdef Runtime runtime = self.runtime
+        cdef dict scope
+        exchange.runtime = runtime
+        exchange.channel = self.channel
+        exchange.connection = self
+        exchange.method, exchange.raw_path, exchange.query = parser.method, parser.raw_path, parser.query
+        exchange.response.http_minor = parser.http_minor
+        exchange.response.is_head_method = parser.method == "HEAD"
+        scope = build_scope(exchange, runtime.exchange_tables)
+        scope["method"] = parser.method
+        scope["path"] = runtime.root_path + parser.path if runtime.root_path else parser.path
+        scope["raw_path"] = parser.raw_path
+        scope["query_string"] = parser.query
+        scope["headers"] = parser.headers
+        if parser.http_minor == 0:
+            scope["http_version"] = "1.0"
+        exchange.scope = scope
+        exchange.expects_continue = parser.expects_continue
+        self.keep_alive = parser.keep_alive and not runtime.draining
+        self.exchange = exchange
+        self.skipped = 0
+        self.reading = READING_BODY
+        parser.clear()
+        return exchange
+
+    cdef int _start(self, Http1Exchange exchange) except -1:
+        """Start the application, unless the worker is at its bound."""
+        cdef Runtime runtime = self.runtime
+        cdef dict scope = exchange.scope
+        exchange.scope = None
+        if self.reading == READING_DONE:
+            exchange.body_complete = True
+        else:
+            self.body_due_ns = runtime.now_ns + runtime.timeouts_ns[TIMEOUT_BODY]
+            self.channel.arm(TIMEOUT_BODY)
+        if runtime.timeouts_ns[TIMEOUT_REQUEST]:
+            self.channel.arm(TIMEOUT_REQUEST)
+        if runtime.requests_active >= runtime.max_concurrency:
+            return self._fail(503, "Service Unavailable")
+        return exchange.start(scope)
+
+    cdef int _settle(self) except -1:
+        """The one place that decides what is next: the next request, waiting, or the end of the connection."""
+        cdef Http1Exchange exchange = self.exchange
+        if self.channel is None or self.reading == READING_CLOSED:
+            return 0
+        if exchange is not None:
+            if exchange.state < RESPONSE_COMPLETE:
+                return 0        # not yet
+            self.exchange = None
+            exchange.connection = None
+            exchange.channel = None
+            if self.runtime.timeouts_ns[TIMEOUT_REQUEST]:
+                self.channel.disarm(PHASE_WHOLE)
+            if not self.keep_alive:
+                return self._close(self.reading == READING_BODY or self.tail is not None)
+            if self.reading == READING_BODY:
+                return self._skip_rest()
+        if self.reading != READING_DONE or self.channel.pending > HIGH_WATER:
+            return 0        # a client that does not read its answers gets no more of them; writable() goes on
+        self.reading = READING_IDLE
+        if self.tail is None:
+            if self.saw_eof or self.runtime.draining:
+                return self._close(False)
+            self.channel.arm(TIMEOUT_KEEP_ALIVE)
+            if self.channel.is_paused or self.channel.has_unread:
+                self.channel.resume()
+        return 0
+
+    cdef int _skip_rest(self) except -1:
+        """The response is complete before the request: read the rest, so that the connection can go on."""
+        if not self._can_skip() or self.saw_eof:
+            return self._close(True)
+        self.reading = READING_SKIP
+        if self.channel.is_paused or self.channel.has_unread:
+            self.channel.resume()
+        return 0
+
+    cdef bint _can_skip(self) noexcept:
+        """True when what is left of the request body is, or may be, within limit_unread_body."""
+        return self.parser.body_left() <= self.runtime.unread_body_bytes
+
+    cdef bint _may_persist(self, Http1Exchange exchange) noexcept:
+        """Whether the connection can go on behind the response that now begins."""
+        if not self.keep_alive or self.runtime.draining or (self.saw_eof and self.tail is None):
+            return False
+        if self.reading == READING_BODY:
+            # A client that was not told to continue may send its body, or not: nobody can say where the next
+            # request begins (RFC 9110 section 10.1.1).
+            return self._can_skip() and not exchange.expects_continue
+        return True
+
+    cdef int _close(self, bint linger) except -1:
+        self.reading = READING_CLOSED
+        self.tail = None
+        return self.channel.close(linger) if self.channel is not None else 0
+
+    cdef int _fail(self, int status, str text) except -1:
+        """Answer with an error of the server's own, if nothing was answered yet, and close."""
+        cdef Http1Exchange exchange = self.exchange
+        self.keep_alive = False
+        if exchange is None:
+            self.channel.write(error_reply(status, text, self.runtime.block), None, None)
+        elif exchange.state == RESPONSE_INIT:
+            exchange.reply(status, text)
+        elif exchange.state < RESPONSE_COMPLETE:
+            return self.channel.abort()
+        return self._close(True)
+
+
+cdef class Http1Exchange(HttpExchange):
+    """One request of an HTTP/1 connection and its response."""
+
+    cdef int write_continue(self) except -1:
+        if self.channel is not None:
+            self.channel.write(CONTINUE, None, None)
+        return 0
+
+    cdef int encode_head(self, object status, object headers) except -1:
+        cdef Http1 connection = self.connection
+        self.response.keep_alive = connection is not None and connection._may_persist(self)
+        self.head = (<ResponseTables>self.runtime.response_tables).encode(
+            status, headers, &self.response, self.runtime.block, self.runtime.common)
+        return 0
+
+    cdef int write_body(self, object body, size_t n, bint more) except -1:
+        cdef bytes head = self.head
+        cdef Channel channel = self.channel
+        self.head = None
+        if channel is None:
+            return 0
+        if self.response.framing == FRAMING_CHUNKED:
+            return self._write_chunk(head, <bytes>body, n, more)
+        if n == 0 or self.response.framing == FRAMING_NONE:
+            return channel.write(head, None, None) if head is not None else 0
+        if head is not None and n <= JOIN_BYTES:
+            return channel.write(joined(head, <bytes>body), None, None)
+        return channel.write(head, <bytes>body, None)
+
+    cdef int _write_chunk(self, bytes head, bytes body, size_t n, bint more) except -1:
+        """A chunk (RFC 9112 section 7.1), and the last one behind it unless there is more."""
+        cdef bytes start, end
+        if n == 0:
+            end = None if more else LAST_CHUNK
+            return self.channel.write(head, end, None) if head is not None or end is not None else 0
+        start = chunk_size_line(n)
+        end = CRLF if more else DATA_END_LAST_CHUNK
+        if head is not None:
+            start = joined(head, start)
+        if n <= JOIN_BYTES:
+            return self.channel.write(joined(joined(start, body), end), None, None)
+        return self.channel.write(start, body, end)
+
+    cdef int reply(self, int status, str text) except -1:
+        cdef Http1 connection = self.connection
+        cdef bytes answer
+        self.status = status
+        if self.channel is not None:
+            answer = error_reply(status, text, self.runtime.block)
+            if self.response.is_head_method:
+                answer = answer[:answer.index(b"\r\n\r\n") + 4]
+            self.channel.write(answer, None, None)
+            self._log_access()
+        self.response.close = True
+        self.state = RESPONSE_ABORTED       # the application, if it still runs, sees its client gone
+        self.disconnect()
+        return self.completed()
+
+    cdef int completed(self) except -1:
+        cdef Http1 connection = self.connection
+        if connection is None:
+            return 0
+        if self.response.close:
+            connection.keep_alive = False
+        if connection.is_feeding:
+            return 0        # whoever feeds settles, when the application has returned
+        if connection.tail is not None:
+            return connection.channel.schedule()
+        return connection._settle()
+
+    cdef int abort(self) except -1:
+        if self.channel is not None:
+            return self.channel.abort()
+        self.state = RESPONSE_ABORTED
+        return 0
+
+    cdef int body_taken(self) except -1:
+        cdef Http1 connection = self.connection
+        if connection is not None and connection.reading == READING_BODY and connection.channel.is_paused:
+            return connection.channel.resume()
+        return 0
+
+
+cdef bytes joined(bytes first, bytes second):
+    """Both in one object."""
+    cdef Py_ssize_t first_n = PyBytes_GET_SIZE(first), second_n = PyBytes_GET_SIZE(second)
+    cdef bytes both = PyBytes_FromStringAndSize(NULL, first_n + second_n)
+    memcpy(PyBytes_AS_STRING(both), PyBytes_AS_STRING(first), first_n)
+    memcpy(PyBytes_AS_STRING(both) + first_n, PyBytes_AS_STRING(second), second_n)
+    return both
