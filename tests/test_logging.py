@@ -249,14 +249,7 @@ def as_file(tmp_path: Any) -> Any:
     return io.StringIO(INI)
 
 
-def as_yaml(tmp_path: Any) -> Any:
-    pytest.importorskip("yaml")
-    path = tmp_path / "log.yaml"
-    path.write_text("version: 1\nincremental: true\nloggers: {fastasgi.error: {level: ERROR}}\n")
-    return str(path)
-
-
-@pytest.mark.parametrize("form", [as_dict, as_json, as_ini, as_parser, as_file, as_yaml])
+@pytest.mark.parametrize("form", [as_dict, as_json, as_ini, as_parser, as_file])
 def test_forms_of_log_config(form: Callable[[Any], Any], tmp_path: Any) -> None:
     root = logging.getLogger()
     before = (root.handlers[:], root.level)
@@ -265,6 +258,20 @@ def test_forms_of_log_config(form: Callable[[Any], Any], tmp_path: Any) -> None:
         assert logging.getLogger("fastasgi.error").level == logging.ERROR
     finally:
         root.handlers, root.level = before
+
+
+def test_log_config_as_yaml(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    class Yaml:
+        @staticmethod
+        def safe_load(file: Any) -> Any:
+            assert file.read() == "text"
+            return PLAIN
+
+    monkeypatch.setitem(sys.modules, "yaml", Yaml)
+    path = tmp_path / "log.yaml"
+    path.write_text("text")
+    Config("a:b", log_config=str(path))
+    assert logging.getLogger("fastasgi.error").level == logging.ERROR
 
 
 @pytest.mark.parametrize(
