@@ -41,7 +41,6 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "pins(*ids): which lines of behaviours.toml this test pins")
     config.addinivalue_line("markers", "time_limit(seconds): this test may take longer (or less)")
     config.addinivalue_line("markers", "leaves(*what): may leave behind 'tasks', 'fds', 'channels' or 'errors'")
-    config.addinivalue_line("markers", "fuzz: has a long form, run by `make fuzz`")
     # pytest replaces descriptor 2 during a test; the dump of a dying process must still be seen.
     config.stash[_STDERR] = os.fdopen(os.dup(sys.__stderr__.fileno()), "w")
 
