@@ -45,7 +45,7 @@ def load_app(
 def put_on_path(directory: str) -> None:
     """Let imports start from `directory`."""
     path = os.path.abspath(directory)
-    if path not in sys.path:
+    if sys.path[:1] != [path]:
         sys.path.insert(0, path)
 
 

@@ -78,16 +78,16 @@ def _add_environment(settings: Settings, environ: Mapping[str, str]) -> None:
         text = environ.get(option.env_name, "")  # an empty variable is one that is not set
         if text and not (option.name == "port" and text.startswith("tcp://")):
             settings.offer(option, text, option.env_name, option.env_name)
-    settings.notices.extend(_environment_notices(environ))
+    settings.notices.extend(_environment_notices(environ, settings.values))
 
 
-def _environment_notices(environ: Mapping[str, str]) -> Iterator[str]:
+def _environment_notices(environ: Mapping[str, str], given: Mapping[str, Any]) -> Iterator[str]:
     foreign = sorted(name for name in environ if name.startswith("UVICORN_"))
     if foreign:
         ours = [name.replace("UVICORN_", PREFIX, 1) for name in foreign]
         yield f"{', '.join(foreign)} in the environment is not read; use {', '.join(ours)}"
     concurrency = environ.get("WEB_CONCURRENCY", "")
-    if concurrency.isdecimal() and int(concurrency) > 1:
+    if "workers" not in given and concurrency.isdecimal() and int(concurrency) > 1:
         yield f"WEB_CONCURRENCY is {concurrency}, but this release runs one worker"
     known = {option.env_name for option in FIELDS.values()}
     for name in sorted(environ):

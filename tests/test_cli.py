@@ -110,6 +110,7 @@ def test_notices(run: Run, started: list[Config]) -> None:
     assert [notice.partition(" ")[0] for notice in started[0].notices] == ["UVICORN_PORT", "WEB_CONCURRENCY"]
 
 
+@pytest.mark.pins("process.exit-codes")
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
@@ -227,6 +228,7 @@ def end_of(server: "subprocess.Popen[str]") -> tuple[int, str, str]:
     return server.returncode, out, err
 
 
+@pytest.mark.pins("process.exit-codes")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serves_until_it_is_told_to_stop(process: Any, number: signal.Signals) -> None:
     server = process("main:app", "--port", "0")
@@ -245,6 +247,7 @@ def test_serves_until_it_is_told_to_stop(process: Any, number: signal.Signals) -
     assert "Traceback" not in err
 
 
+@pytest.mark.pins("process.exit-codes", "process.startup-failure")
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
@@ -283,12 +286,21 @@ def test_port_in_use(process: Any) -> None:
     )
 
 
+@pytest.mark.pins("process.exit-codes")
 def test_usage_error_of_the_process(process: Any) -> None:
     assert end_of(process("main:app", "--port", "x")) == (
         2,
         "",
         "Error: --port: expected a whole number from 0 to 65535, got 'x'\n",
     )
+
+
+@pytest.mark.pins("process.exit-codes")
+def test_crash_of_the_loop_is_exit_code_one(process: Any, tmp_path: Any) -> None:
+    (tmp_path / "crash.py").write_text("def make():\n    raise RuntimeError('no loop today')\n")
+    code, _, err = end_of(process("main:app", "--loop", "crash:make"))
+    assert code == 1
+    assert "RuntimeError: no loop today" in err
 
 
 def test_unix_socket_file_is_removed_at_the_end(process: Any, tmp_path: Any) -> None:

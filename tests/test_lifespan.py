@@ -73,6 +73,7 @@ def test_scope_and_state() -> None:
     assert not lifespan.failed
 
 
+@pytest.mark.pins("process.lifespan-modes")
 def test_messages_are_logged_in_order(log: pytest.LogCaptureFixture) -> None:
     live(good)
     assert log.messages == [
@@ -83,6 +84,7 @@ def test_messages_are_logged_in_order(log: pytest.LogCaptureFixture) -> None:
     ]
 
 
+@pytest.mark.pins("process.lifespan-modes")
 def test_off_never_calls_the_application() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError
@@ -108,6 +110,7 @@ def test_shutdown_runs_in_the_task_and_context_of_startup() -> None:
     assert tasks[0] is tasks[1]
 
 
+@pytest.mark.pins("process.startup-failure")
 @pytest.mark.parametrize("mode", ["auto", "on"])
 def test_startup_failed_stops_with_the_message(mode: str) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -141,6 +144,7 @@ def test_startup_failed_without_message() -> None:
         live(app)
 
 
+@pytest.mark.pins("process.lifespan-modes")
 def test_auto_accepts_an_application_that_raises_at_once(log: pytest.LogCaptureFixture) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
@@ -162,6 +166,7 @@ def test_auto_warns_when_the_application_took_the_startup_and_raised(log: pytest
     )
 
 
+@pytest.mark.pins("process.lifespan-modes")
 @pytest.mark.parametrize("raises", [True, False])
 def test_on_refuses_an_application_without_lifespan(raises: bool) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -174,6 +179,7 @@ def test_on_refuses_an_application_without_lifespan(raises: bool) -> None:
     assert ("TypeError: http only" in raised.value.details) is raises
 
 
+@pytest.mark.pins("process.lifespan-modes")
 def test_auto_accepts_an_application_that_returns(log: pytest.LogCaptureFixture) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()

@@ -104,6 +104,7 @@ def test_table_must_be_a_table(tmp_path: Any) -> None:
             ["UVICORN_HOST, UVICORN_PORT in the environment is not read; use FASTASGI_HOST, FASTASGI_PORT"],
         ),
         ({"WEB_CONCURRENCY": "4"}, ["WEB_CONCURRENCY is 4, but this release runs one worker"]),
+        ({"WEB_CONCURRENCY": "4", "FASTASGI_WORKERS": "1"}, []),
         ({"WEB_CONCURRENCY": "1"}, []),
         (
             {"FASTASGI_PROT": "1"},
