@@ -73,7 +73,7 @@ def compile_flags(compiler_type):
         flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     if "LTO" in SWITCHES:
         # Fat objects, so that a plain `ar` can index the static libraries.
-        flags += ["-flto"] if sys.platform == "darwin" else ["-flto", "-ffat-lto-objects"]
+        flags += ["-flto"] if sys.platform == "darwin" else ["-flto=auto", "-ffat-lto-objects"]
     return flags
 
 
@@ -86,7 +86,7 @@ def link_flags(compiler_type):
     if "SANITIZE" in SWITCHES:
         flags += ["-fsanitize=address,undefined"]
     if "LTO" in SWITCHES:
-        flags += ["-flto", "-O3"]
+        flags += ["-flto" if sys.platform == "darwin" else "-flto=auto", "-O3"]
     return flags
 
 
