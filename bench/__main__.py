@@ -1,4 +1,4 @@
-"""One door to the scripts of this folder: `python -m bench [compare|idle|syscalls|engine|callgrind] OPTIONS`.
+"""One door to the scripts of this folder: `python -m bench [compare|idle|startup|syscalls|engine|callgrind] OPTIONS`.
 
 Without a name it compares; `make bench ARGS="..."` builds first and then comes here.
 """
@@ -7,7 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
-SCRIPTS = ("compare", "idle", "syscalls", "engine", "callgrind")
+SCRIPTS = ("compare", "idle", "startup", "syscalls", "engine", "callgrind")
 
 
 def main() -> None:

@@ -131,6 +131,7 @@ def run_group(
 
     A server that fails in a scenario is out for the rest of that scenario, by name.
     """
+    kinds = [kind for kind in kinds if kind.takes_part(group[0])]
     rows = {scenario.name: [Row(kind.name) for kind in kinds] for scenario in group}
     for number in range(settings.rounds):
         for index, kind in enumerate(kinds):
@@ -161,8 +162,8 @@ def run_paced_rounds(
     where = {"connections": settings.connections, "core": settings.load_core}
     for number in range(settings.rounds):
         for kind in kinds:
-            row = by_name[kind.name]
-            if row.refused:
+            row = by_name.get(kind.name)
+            if row is None or row.refused:
                 continue
             try:
                 with start(kind, scenario, settings) as server:

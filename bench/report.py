@@ -14,6 +14,7 @@ MIB = 1024 * 1024
 OURS = "fastasgi"
 REFERENCE = "uvicorn"
 FLOOR = "floor"
+NOT_PEERS = (OURS, FLOOR, "floor-gathered")
 
 
 def render(result: dict) -> str:
@@ -46,7 +47,7 @@ def is_throughput(table: dict) -> bool:
 
 def best_peer(table: dict) -> str | None:
     """Return the best of the others: least CPU per request, or most throughput; never the floor, never ours."""
-    peers = [row for name, row in _measured(table).items() if name not in (OURS, FLOOR)]
+    peers = [row for name, row in _measured(table).items() if name not in NOT_PEERS]
     if not peers:
         return None
     if is_throughput(table):
@@ -138,7 +139,7 @@ def _mib_per_s(table: dict, row: dict) -> float:
 def _scenario(table: dict, beside: dict | None) -> str:
     rows, peer = _measured(table), best_peer(table)
     amount = "MiB/s" if is_throughput(table) else "requests/s"
-    head = ["server", "CPU us", "user", "system", "spread", amount, "p50 us", "p99 us", "p99.9 us"]
+    head = ["server", "CPU us", "user", "system", "spread", amount, "p50 us", "p99 us", "p99.9 us", "PSS MiB"]
     head += ["CPU, x uvicorn", f"CPU, x {peer}" if peer else "CPU, x best peer", "of the floor"]
     if beside:
         head.append(f"us more than {beside['title'].partition(',')[0]}")
@@ -148,6 +149,7 @@ def _scenario(table: dict, beside: dict | None) -> str:
         cells = [name, *(f"{median(row[key]):.1f}" for key in ("cpu_us", "user_us", "system_us"))]
         cells += [share(spread(row["cpu_us"])), f"{rate:,.0f}"]
         cells += [f"{median(row[key]):,.0f}" for key in ("p50_us", "p99_us", "p999_us")]
+        cells.append(f"{median(row['pss_kib']) / 1024:.1f}")
         cells += [times(ratio(table, name, REFERENCE, "cpu_us")), times(ratio(table, name, peer, "cpu_us"))]
         cells.append(share(of_the_floor(table, name)))
         if beside:

@@ -23,6 +23,7 @@ BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 5.0
+SHOWN_LINES = 3
 
 
 class Refused(Exception):
@@ -54,12 +55,21 @@ class ServerKind:
     package: str | None
     how: str
     command: Callable[[Place], list[str]]
+    only: frozenset[str] = frozenset()  # scenarios in which it takes part; empty: all
     environment: dict[str, str] = field(default_factory=dict)
+
+    def takes_part(self, scenario: Scenario) -> bool:
+        """Tell whether this scenario is for this server."""
+        return not self.only or scenario.name in self.only
 
 
 def _floor(place: Place) -> list[str]:
     command = [str(place.floor), "--port", str(place.port), "--answer", str(place.answer_file)]
     return [*command, "--piece", str(place.piece_bytes)] if place.piece_bytes else command
+
+
+def _floor_gathered(place: Place) -> list[str]:
+    return [str(place.floor), "--port", str(place.port), "--answer", str(place.answer_file)]
 
 
 def _fastasgi(place: Place) -> list[str]:
@@ -117,6 +127,13 @@ KINDS = {
     kind.name: kind
     for kind in (
         ServerKind("floor", None, "C: epoll, recv, send of a fixed answer", _floor),
+        ServerKind(
+            "floor-gathered",
+            None,
+            "the floor, with all pieces of a stream in one send: what gathering them can save",
+            _floor_gathered,
+            only=frozenset({"stream"}),
+        ),
         ServerKind("fastasgi", "fastasgi", "uvloop, own socket I/O, lifespan off", _fastasgi),
         ServerKind("uvicorn", "uvicorn", "httptools, uvloop, lifespan off", _uvicorn),
         ServerKind("granian", "granian", "asginl, uvloop, HTTP/1 only, one runtime thread", _granian),
@@ -127,7 +144,7 @@ KINDS = {
         ServerKind("daphne", "daphne", "as shipped (Twisted over asyncio)", _daphne),
     )
 }
-DEFAULT_KINDS = ("floor", "fastasgi", "uvicorn", "granian", "peregrine")
+DEFAULT_KINDS = ("floor", "floor-gathered", "fastasgi", "uvicorn", "granian", "peregrine")
 
 
 def free_port() -> int:
@@ -252,8 +269,11 @@ class RunningServer:
         return shlex.join("PORT" if word == str(self.port) else word for word in words)
 
     def output(self) -> str:
-        """Return the end of what it printed."""
-        return self.log_path.read_text(errors="replace")[-1500:] if self.log_path.exists() else ""
+        """Return the last lines of what it printed, without this machine's folders."""
+        if not self.log_path.exists():
+            return ""
+        lines = self.log_path.read_text(errors="replace").strip().splitlines()[-SHOWN_LINES:]
+        return "; ".join(line.strip() for line in lines).replace(f"{ROOT}/", "")
 
     def refuse(self, reason: object) -> Refused:
         """Return the error that names this server and this scenario."""
@@ -276,7 +296,7 @@ class RunningServer:
         try:
             for answer in ask(self.port, self.scenario.request, times=2):
                 self.scenario.verify(answer)
-            if self.scenario.check_request and self.kind.name != "floor":
+            if self.scenario.check_request and self.kind.command not in (_floor, _floor_gathered):
                 verify_headers_arrived(ask(self.port, self.scenario.check_request)[0])
         except (WrongAnswer, OSError, HTTPException, ValueError) as error:
             raise self.refuse(f"{type(error).__name__}: {error}") from error
