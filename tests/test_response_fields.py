@@ -144,9 +144,9 @@ async def test_legal_names_are_kept(name):
         ([(b"x-name", b"1", b"2")], ""),
         ([b"x-name"], ""),
         ([None], "None"),
-        ([1], "int"),
+        ([1], "1"),
         (1, "int"),
-        ("abc", "str"),
+        ("abc", "'a'"),
         (b"abc", ""),
         (True, "bool"),
     ],
@@ -158,7 +158,7 @@ async def test_headers_of_a_wrong_type(app_headers, came, caplog):
     assert caught, raw
     assert isinstance(caught[0], (ApplicationError, TypeError, ValueError)), caught
     assert came in str(caught[0]), str(caught[0])
-    if "str" in came and app_headers != "abc":
+    if came == "str":
         assert "bytes" in str(caught[0])
     assert raw.startswith(b"HTTP/1.1 500")
 
