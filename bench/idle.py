@@ -191,18 +191,18 @@ def main(arguments: list[str] | None = None) -> None:
     add("--servers", default="floor,fastasgi,uvicorn,granian,peregrine", help=f"of {','.join(KINDS)}")
     add("--connections", type=int, default=10_000)
     add("--seconds", type=float, default=5, help="how long to watch the CPU of idle connections")
-    add("--installed", action="store_true", help="fastasgi as installed in the environment, not this checkout")
+    add("--wheel", help="measure this wheel or requirement, not this checkout")
     add("--server-core", type=int, default=0)
     add("--no-pin", action="store_true")
     options = parser.parse_args(arguments)
     limit = raise_file_limit(options.connections + FIRST_BATCH + SPARE_FILES)
     count = min(options.connections, limit - FIRST_BATCH - SPARE_FILES)
     core = None if options.no_pin or (os.cpu_count() or 1) < 2 else options.server_core
-    floor, python = compile_c("floor"), peers_python(options.python)
+    floor, python = compile_c("floor"), peers_python(options.python, wheel=options.wheel)
     scenario: Scenario = replace(SCENARIOS["plain"], app="apps:idle")
     rows = []
     for kind in choose(options.servers, KINDS, "servers"):
-        place = {"python": python, "floor": floor, "core": core, "tree": not options.installed}
+        place = {"python": python, "floor": floor, "core": core, "tree": not options.wheel}
         try:
             with RunningServer(lasting(kind), scenario, **place) as server:
                 server.verify()

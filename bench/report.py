@@ -140,7 +140,8 @@ def _scenario(table: dict, beside: dict | None) -> str:
     rows, peer = _measured(table), best_peer(table)
     amount = "MiB/s" if is_throughput(table) else "requests/s"
     head = ["server", "CPU us", "user", "system", "spread", amount, "p50 us", "p99 us", "p99.9 us", "PSS MiB"]
-    head += ["CPU, x uvicorn", f"CPU, x {peer}" if peer else "CPU, x best peer", "of the floor"]
+    beside_these = list(dict.fromkeys(name for name in (REFERENCE, peer) if name in rows))
+    head += [*(f"CPU, x {name}" for name in beside_these), "of the floor"]
     if beside:
         head.append(f"us more than {beside['title'].partition(',')[0]}")
     lines = []
@@ -150,7 +151,7 @@ def _scenario(table: dict, beside: dict | None) -> str:
         cells += [share(spread(row["cpu_us"])), f"{rate:,.0f}"]
         cells += [f"{median(row[key]):,.0f}" for key in ("p50_us", "p99_us", "p999_us")]
         cells.append(f"{median(row['pss_kib']) / 1024:.1f}")
-        cells += [times(ratio(table, name, REFERENCE, "cpu_us")), times(ratio(table, name, peer, "cpu_us"))]
+        cells += [times(ratio(table, name, other, "cpu_us")) for other in beside_these]
         cells.append(share(of_the_floor(table, name)))
         if beside:
             cells.append(_more(row, _measured(beside).get(name)))

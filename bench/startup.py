@@ -73,10 +73,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", type=Path, default=Path(sys.executable))
     parser.add_argument("--servers", default="floor,fastasgi,uvicorn,granian,peregrine")
-    parser.add_argument("--installed", action="store_true", help="fastasgi as installed, not this checkout")
+    parser.add_argument("--wheel", help="measure this wheel or requirement, not this checkout")
     options = parser.parse_args(arguments)
-    python, floor = peers_python(options.python), compile_c("floor")
-    tree = not options.installed
+    python, floor = peers_python(options.python, wheel=options.wheel), compile_c("floor")
+    tree = not options.wheel
     rows = []
     for kind in choose(options.servers, KINDS, "servers"):
         try:

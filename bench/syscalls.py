@@ -106,7 +106,7 @@ def run_server(kind: ServerKind, scenario: Scenario, options: argparse.Namespace
     """Return the table's rows of one server."""
     core = None if options.no_pin else options.server_core
     floor = compile_c("floor")
-    tree = not options.installed
+    tree = not options.wheel
     rows = []
     with RunningServer(kind, scenario, python=python, floor=floor, core=core, tree=tree) as server:
         server.verify()
@@ -126,7 +126,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--connections", type=lambda text: [int(part) for part in text.split(",")], default=[1, 16])
     add("--seconds", type=int, default=2)
     add("--tool", choices=("auto", "perf", "strace"), default="auto")
-    add("--installed", action="store_true", help="fastasgi as installed in the environment, not this checkout")
+    add("--wheel", help="measure this wheel or requirement, not this checkout")
     add("--server-core", type=int, default=0)
     add("--load-core", type=int, default=1)
     add("--no-pin", action="store_true")
@@ -137,7 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
         reason = why_no_perf()
         options.tool = "strace" if reason else "perf"
         print(f"counting with {options.tool}" + (f": {reason}" if reason else ""), file=sys.stderr)
-    python = peers_python(options.python)
+    python = peers_python(options.python, wheel=options.wheel)
     rows: list[list[str]] = []
     for kind in choose(options.servers, KINDS, "servers"):
         try:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 # Pinned, so that a table can be repeated. The extras are what each project recommends for speed.
@@ -46,30 +47,31 @@ def describe(python: Path) -> dict:
     return json.loads(run.stdout)
 
 
-def _requirements(wheel: str | None) -> list[str]:
-    return [*COMMON, *PEERS, *FRAMEWORKS, *([wheel] if wheel else [])]
+def _install(python: Path, *words: str) -> None:
+    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *words]
+    run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if run.returncode:
+        raise MissingPeers(f"pip could not install {' '.join(words)}: {run.stdout[-2000:]}")
 
 
-def peers_python(python: Path, *, wheel: str | None = None, note=print) -> Path:
+def peers_python(python: Path, *, wheel: str | None = None, note: Callable[[str], None] = print) -> Path:
     """Return the interpreter of the virtual environment with all peers; make it if it is not there.
 
-    `python` is the interpreter to make it from, `wheel` a fastasgi wheel, folder or requirement to install
-    beside them. A stamp holds a hash of what was asked for, so a change of versions makes a new one.
+    `python` is the interpreter to make it from, `wheel` a fastasgi wheel or requirement to install into an
+    environment of its own, each time anew. A stamp holds what was asked for, so other versions make another one.
     """
     version = describe(python)["python"]
-    wanted = _requirements(wheel)
+    wanted = [*COMMON, *PEERS, *FRAMEWORKS]
     digest = hashlib.sha256("\n".join([version, *wanted]).encode()).hexdigest()[:12]
-    folder = home() / f"peers-{version}-{digest}"
+    folder = home() / f"peers-{version}-{digest}{'-installed' if wheel else ''}"
     made = folder / "bin" / "python"
-    if (folder / "complete").exists() and not wheel:
-        return made
-    note(f"installing the peers for Python {version} into {folder}")
-    subprocess.run([python, "-m", "venv", folder], check=True)
-    install = [made, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted]
-    run = subprocess.run(install, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if run.returncode:
-        raise MissingPeers(f"pip could not install the peers: {run.stdout[-2000:]}")
-    (folder / "complete").write_text("\n".join(wanted) + "\n")
+    if not (folder / "complete").exists():
+        note(f"installing the peers for Python {version} into {folder}")
+        subprocess.run([python, "-m", "venv", "--clear", folder], check=True)
+        _install(made, *wanted)
+        (folder / "complete").write_text("\n".join(wanted) + "\n")
+    if wheel:
+        _install(made, "--force-reinstall", "--no-deps", wheel)
     return made
 
 
