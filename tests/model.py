@@ -223,6 +223,8 @@ def check_target(message: Message, raw: bytes) -> tuple[set[int], str] | None:
     match = ABSOLUTE.fullmatch(target)
     if not match:
         return {400}, "no form of a target"
+    if match[1].lower() not in (b"http", b"https"):
+        return {0, 400}, "a scheme that is not ours"
     if not HOST.fullmatch(match[2]) or match[2].startswith(b":") or not match[2]:
         return {400}, "authority of the target"
     return None

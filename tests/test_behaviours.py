@@ -35,7 +35,7 @@ def marks_of(tree: ast.Module) -> set[str]:
     }
 
 
-def tests_of(tree: ast.Module) -> set[str]:
+def names_of(tree: ast.Module) -> set[str]:
     """`test_x` and `TestY::test_x` of one file."""
     found = set()
     for node in tree.body:
@@ -77,7 +77,7 @@ def test_named_tests_exist():
         for name in entry.get("tests", []):
             path, _, test = name.partition("::")
             assert Path(path).name in TREES, f"{line}: no file {path}"
-            assert test in tests_of(TREES[Path(path).name]), f"{line}: no test {name}"
+            assert test in names_of(TREES[Path(path).name]), f"{line}: no test {name}"
 
 
 def test_entries_are_well_formed():

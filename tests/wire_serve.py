@@ -6,16 +6,17 @@ be the same however the bytes were cut.
 """
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from answers import WireError, read_answers
-from cases import Case
+from cases import Case, Seen
 from drive import Bench, turn
 from wire import path_of, query_of, raw_path_of
 
 # The connection is settled when this many turns of the loop brought nothing new.
 QUIET_TURNS = 4
 MOST_TURNS = 400
+SOCKET_TIMEOUT_S = 10.0
 
 
 @dataclass
@@ -79,7 +80,7 @@ class Outcome:
 
 def read_outcome(case: Case, raw: bytes, recorder: Recorder, ended: bool) -> Outcome:
     """Put together what was seen; fails when the bytes are no proper answers."""
-    methods = tuple(seen.method for seen in case.seen)
+    methods = tuple(taken.scope["method"] for taken in recorder.taken)
     answers = read_answers(raw, methods, ended=ended)
     if len(answers) < len(expected_statuses(case)) and b"HEAD " in case.send:  # a refusal without its body
         answers = read_answers(raw, (*methods, "HEAD"), ended=ended)
@@ -131,37 +132,33 @@ async def in_memory(case: Case, chunks: list[bytes], bench: Bench, *, turns: int
 
 
 # ------------------------------------------------------------------------------------------- over sockets
-async def over_socket(case: Case, chunks: list[bytes], address, recorder: Recorder) -> Outcome:
-    """Send the pieces over a real connection, end our side, and read to the end."""
+END = b"GET /end HTTP/1.1\r\nHost: end\r\nConnection: close\r\n\r\n"
+END_SEEN = Seen(target=b"/end", headers=((b"host", b"end"), (b"connection", b"close")))
+
+
+def made_to_end(case: Case) -> Case:
+    """The case so that the server ends the connection: a last request is appended where it would be kept."""
+    if not case.keeps_open:
+        return case
+    return replace(case, send=case.send + END, seen=(*case.seen, END_SEEN), closes=True)
+
+
+async def over_socket(case: Case, chunks: list[bytes], address: tuple, recorder: Recorder) -> Outcome:
+    """Send the pieces over a real connection and read to its end; a reset while reading is a failure."""
     recorder.taken = []
     recorder.reads = case.reads
     reader, writer = await asyncio.open_connection(*address)
-    raw = b""
     try:
         for chunk in chunks:
             writer.write(chunk)
-            await writer.drain()
-            if len(chunks) > 1:
-                await turn(2)
-        raw = await read_to_rest(case, reader, writer)
-    except (ConnectionResetError, BrokenPipeError):
-        pass  # the server closed while we were sending; what it sent before counts
+            await turn(2)
+        if case.waits:
+            writer.write_eof()  # nothing more comes: the server has no reason to wait
+        raw = await asyncio.wait_for(reader.read(-1), SOCKET_TIMEOUT_S)
     finally:
-        writer.close()
-    return read_outcome(case, raw, recorder, reader.at_eof())
-
-
-async def read_to_rest(case: Case, reader, writer) -> bytes:
-    """Everything that the server sends: up to its end, or when it keeps the connection, all awaited answers."""
-    raw = b""
-    expected = expected_statuses(case)
-    while not reader.at_eof():
-        if case.keeps_open and len(read_answers(raw, tuple(s.method for s in case.seen))) >= len(expected):
-            return raw
-        if case.waits and len(read_answers(raw, tuple(s.method for s in case.seen))) >= len(expected):
-            return raw
-        raw += await reader.read(65536)
-    return raw
+        writer.transport.abort()
+    await turn(2)
+    return read_outcome(case, raw, recorder, not case.waits)
 
 
 # ------------------------------------------------------------------------------------------- what must be
