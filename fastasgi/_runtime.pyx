@@ -203,6 +203,19 @@ cdef class Runtime:
                 except Exception as error:
                     self.guard(member, error)
 
+    cdef bint close_idle(self, int most) except -1:
+        """Close up to `most` of the connections that have been idle longest; True when there was one."""
+        cdef uint64_t before = self.connections
+        cdef fa_deadline *longest
+        while most:
+            longest = self.lists[TIMEOUT_KEEP_ALIVE].next
+            if longest == &self.lists[TIMEOUT_KEEP_ALIVE]:
+                break
+            fa_deadline_clear(longest)
+            (<Member>longest.owner).expired(TIMEOUT_KEEP_ALIVE)
+            most -= 1
+        return self.connections < before
+
     # --- members ------------------------------------------------------------------------------------------------------
 
     cdef list _members(self):
@@ -250,10 +263,11 @@ cdef class Runtime:
 
     def wait_closed(self):
         """A future that is done when no connection and no request is left."""
-        if self.closed is None:
-            self.closed = self.loop.create_future()
+        future = self.closed
+        if future is None:
+            future = self.closed = self.loop.create_future()
             self._check_closed()
-        return self.closed
+        return future
 
     cdef int _check_closed(self) except -1:
         if self.closed is not None and not self.connections and not self.requests_active:
