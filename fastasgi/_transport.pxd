@@ -1,0 +1,14 @@
+"""A Channel over an asyncio transport, for loops and platforms without own socket I/O, and for TLS."""
+
+from fastasgi._channel cimport Channel
+
+
+cdef class TransportChannel(Channel):
+    cdef object transport           # asyncio.Transport, None before and after the connection
+    cdef bint is_scheduled
+    cdef bint wants_lingering
+    cdef bint can_end               # transport.can_write_eof()
+    cdef size_t handed              # bytes in the transport's buffer, as last seen
+
+    cdef int _finish(self) except -1
+    cdef int _measure(self) except -1

@@ -1,0 +1,186 @@
+# cython: freethreading_compatible=True
+"""A Channel over an asyncio transport: the same job as `_socket`, for loops and platforms without it.
+
+The transport buffers what the kernel does not take; `pending` follows its size, so that the application waits at the
+same marks on both bodies. The transport's own marks are set by us: uvloop's default for the lower one is 16 bytes.
+"""
+
+import socket
+import struct
+
+from fastasgi._channel cimport (
+    CHANNEL_CLOSED, CHANNEL_CLOSING, CHANNEL_LINGERING, CHANNEL_OPEN, HIGH_WATER, LOW_WATER, Channel,
+)
+from fastasgi._runtime cimport PHASE_WRITE, TIMEOUT_LINGER, TIMEOUT_STALL, Runtime, Timeout
+
+cdef bytes RESET = struct.pack("ii", 1, 0)      # struct linger: on, 0 s
+
+
+cdef class TransportChannel(Channel):
+    """One connection as an asyncio.Protocol; the factory of `loop.create_server`."""
+
+    def __init__(self, Runtime runtime not None):
+        self.runtime = runtime
+
+    # --- asyncio.Protocol ---------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport):
+        """The loop has accepted a connection."""
+        self.runtime.refresh()
+        self.transport = transport
+        self.can_end = transport.can_write_eof()
+        self.scheme = "https" if transport.get_extra_info("sslcontext") else None
+        transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.opened()
+        if self.runtime.connections > self.runtime.max_connections:
+            self.runtime.close_idle(1)
+
+    def data_received(self, bytes data not None):
+        """Bytes came. Lingering connections drop them."""
+        cdef const char *p = data
+        if self.state != CHANNEL_OPEN or not data:
+            return
+        self.runtime.refresh()
+        try:
+            self.handler.feed(p, len(data), data)
+        except (SystemExit, KeyboardInterrupt):
+            self.abort()
+            raise
+        except Exception as error:
+            self.runtime.guard(self, error)
+
+    def eof_received(self):
+        """FIN; True keeps our side open for the answer."""
+        self.runtime.refresh()
+        if self.state == CHANNEL_LINGERING:
+            self.transport.close()
+        elif self.state == CHANNEL_OPEN:
+            self.handler.eof()
+        return self.can_end
+
+    def connection_lost(self, error):
+        """The connection is closed, by whomever."""
+        self.runtime.refresh()
+        self.transport = None
+        self.pending = 0
+        self.gone(error)
+
+    def pause_writing(self):
+        """The transport's buffer passed HIGH_WATER; write() has seen it already."""
+
+    def resume_writing(self):
+        """The transport's buffer fell to LOW_WATER."""
+        self.runtime.refresh()
+        if self.transport is None:
+            return
+        self._measure()
+        if not self.pending:
+            self.disarm(PHASE_WRITE)
+        self.output_drained()
+
+    # --- the handler's calls ------------------------------------------------------------------------------------------
+
+    cdef int write(self, bytes head, bytes body, bytes end) except -1:
+        if self.state != CHANNEL_OPEN or self.transport is None:
+            return 0
+        parts = [part for part in (head, body, end) if part]
+        # One write, one system call: uvloop no longer gathers them.
+        if parts:
+            self.transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
+        self._measure()
+        if self.pending and self.deadlines[PHASE_WRITE].next == NULL:
+            self.arm(TIMEOUT_STALL)
+        return 0
+
+    cdef int _measure(self) except -1:
+        self.pending = self.transport.get_write_buffer_size()
+        return 0
+
+    cdef int expired(self, Timeout timeout) except -1:
+        """A stalled transport may have made progress that nobody told of: look before judging."""
+        cdef size_t before = self.pending
+        if timeout == TIMEOUT_STALL and self.transport is not None:
+            self._measure()
+            if not self.pending:
+                return 0
+            if self.pending < before:
+                self.arm(TIMEOUT_STALL)
+                return 0
+        return Channel.expired(self, timeout)
+
+    cdef int pause(self) except -1:
+        if not self.is_paused and self.transport is not None:
+            self.is_paused = True
+            self.transport.pause_reading()
+        return 0
+
+    cdef int resume(self) except -1:
+        if self.is_paused and self.transport is not None:
+            self.is_paused = False
+            self.transport.resume_reading()
+        return 0
+
+    cdef int close(self, bint linger) except -1:
+        if self.state != CHANNEL_OPEN or self.transport is None:
+            return 0
+        self.state = CHANNEL_CLOSING
+        self.wants_lingering = linger and self.can_end
+        return self._finish()
+
+    cdef int _finish(self) except -1:
+        """The transport writes what it holds before it ends our side."""
+        if not self.wants_lingering:
+            self.transport.close()
+            return 0
+        self.state = CHANNEL_LINGERING
+        self.transport.write_eof()
+        self.resume()
+        self.arm(TIMEOUT_LINGER)
+        return 0
+
+    cdef int abort(self) except -1:
+        if self.state == CHANNEL_CLOSED:
+            return 0
+        transport = self.transport
+        if transport is not None:
+            sock = transport.get_extra_info("socket")
+            if self.state != CHANNEL_LINGERING and sock is not None:
+                try:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                except OSError:
+                    pass    # already closed beneath us
+            transport.abort()
+        self.pending = 0
+        return self.gone(None)
+
+    cdef int schedule(self) except -1:
+        if not self.is_scheduled:
+            self.is_scheduled = True
+            self.runtime.loop.call_soon(self._run)
+        return 0
+
+    def _run(self):
+        self.is_scheduled = False
+        if self.handler is not None:
+            self.runtime.refresh()
+            self.handler.resumed()
+
+    cdef int take_addresses(self) except -1:
+        if self.transport is not None:
+            self.client = as_address(self.transport.get_extra_info("peername"))
+            self.server = as_address(self.transport.get_extra_info("sockname"))
+        return 0
+
+
+cdef object as_address(object name):
+    """A socket name as (host, port), (path, None) for a named Unix socket, or None."""
+    if isinstance(name, (tuple, list)) and len(name) >= 2:
+        return str(name[0]), int(name[1])
+    if isinstance(name, (str, bytes)) and name:
+        return (name.decode(errors="replace") if isinstance(name, bytes) else name), None
+    return None
+
+
