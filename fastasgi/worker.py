@@ -1,0 +1,309 @@
+"""`Server`: one process that serves: its loop, listeners, lifespan, ticks and drain.
+
+    startup()   bind, run the application's lifespan startup, listen
+    main_loop() until a signal, `should_exit`, or a limit
+    shutdown()  stop accepting; idle connections close, the others finish:
+                  timeout_graceful_shutdown later   http.disconnect to what is left
+                  timeout_disconnect_grace later    its tasks are cancelled
+                  CANCEL_GRACE_S later              its connections are aborted
+                then the application's lifespan shutdown
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from . import sockets as listening
+from ._access import AccessLog
+from ._http1 import Http1
+from ._runtime import Runtime
+from ._transport import TransportChannel
+from .errors import EXIT_CRASH, EXIT_OK, StartupError
+from .lifespan import Lifespan
+from .logging import can_bypass, server_logger
+
+if sys.platform == "linux":
+    from ._socket import Poller
+
+if TYPE_CHECKING:
+    from .config import Config
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGBREAK,) if sys.platform == "win32" else ()))
+
+CANCEL_GRACE_S = 1.0
+"""What a cancelled task may still do before its connection is aborted."""
+
+
+class Listeners:
+    """The listening sockets of a Poller, in the shape of an `asyncio.Server`: `sockets` and `close()`."""
+
+    def __init__(self, poller: Poller, sockets: Sequence[socket.socket]) -> None:
+        self.sockets = tuple(sockets)
+        self._poller = poller
+        for sock in sockets:
+            poller.listen(sock)
+
+    def close(self) -> None:
+        """Accept no more. The sockets stay open; they are closed by whoever made them."""
+        self._poller.stop_listening()
+
+
+class Server:
+    """Serves the application of one `Config` in the running event loop.
+
+    `run()` and `serve()` do everything; the steps `startup()`, `main_loop()` and `shutdown()` may be called
+    alone, in this order. `started` tells that connections are accepted; setting `should_exit` (from any
+    thread) ends the main loop, setting `force_exit` ends waiting for requests too. `exit_code` is that of the
+    process, after `run()`.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.started = False
+        self.exit_code = EXIT_OK
+        self.servers: list[Any] = []
+        self.lifespan: Lifespan | None = None
+        self._runtime: Runtime | None = None
+        self._poller: Poller | None = None
+        self._sockets: list[socket.socket] = []  # bound by us, closed by us
+        self._ticker: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._woken: asyncio.Event | None = None
+        self._should_exit = False
+        self._force_exit = False
+
+    # --- what ends it -----------------------------------------------------------------------------------------
+
+    @property
+    def should_exit(self) -> bool:
+        """Set it to end the main loop."""
+        return self._should_exit
+
+    @should_exit.setter
+    def should_exit(self, value: bool) -> None:
+        self._should_exit = value
+        self._wake()
+
+    @property
+    def force_exit(self) -> bool:
+        """Set it to stop waiting for requests that are still running."""
+        return self._force_exit
+
+    @force_exit.setter
+    def force_exit(self, value: bool) -> None:
+        self._force_exit = value
+        self._wake()
+
+    def _wake(self) -> None:
+        """Have the loop look at the two; callable from any thread and from signal handlers."""
+        if self._loop is not None and self._woken is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be woken
+                self._loop.call_soon_threadsafe(self._woken.set)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The signal handler: the first signal asks for a drain, the second cuts it short."""
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle SIGINT and SIGTERM within the block, in the main thread; elsewhere signals stay as they
+        are."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {sig: signal.signal(sig, self.handle_exit) for sig in STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for sig, handler in before.items():
+                signal.signal(sig, handler)
+
+    # --- the whole --------------------------------------------------------------------------------------------
+
+    def run(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """Serve in an event loop of its own until stopped. Raises `StartupError`."""
+        self.config.load()  # before there is a loop: an application may look for none, or bring its own
+        with asyncio.Runner(loop_factory=self.config.get_loop_factory()) as runner:
+            runner.run(self.serve(sockets))
+
+    async def serve(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """Serve in the running loop until stopped. `sockets` are listening sockets to use instead of binding;
+        they are closed at the end. Raises `StartupError`."""
+        with self.capture_signals():
+            await self.startup(sockets)
+            try:
+                await self.main_loop()
+            except Exception:
+                self.exit_code = EXIT_CRASH
+                raise
+            finally:
+                await self.shutdown(sockets)
+
+    # --- the steps --------------------------------------------------------------------------------------------
+
+    async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """Bind, start the application, accept connections. Raises `StartupError`."""
+        config = self.config
+        config.load()
+        self._loop = asyncio.get_running_loop()
+        self._woken = asyncio.Event()
+        server_logger.info("Started server process [%d]", os.getpid())
+        if sockets is None:
+            sockets = self._sockets = listening.bind(config)
+        try:
+            self.lifespan = Lifespan(config, config.loaded_app, self._loop)
+            await self.lifespan.startup()
+            await self._listen(sockets)
+        except BaseException:
+            self._close_sockets(sockets)
+            raise
+        self._tick()
+        self.started = True
+        for sock in sockets:
+            server_logger.info("fastasgi running on %s (Press CTRL+C to quit)", listening.describe(sock))
+
+    async def _listen(self, sockets: Sequence[socket.socket]) -> None:
+        assert self._loop is not None and self.lifespan is not None
+        runtime = Runtime(
+            self.config,
+            self.config.loaded_app,
+            self._loop,
+            handler_factory=Http1,
+            state=self.lifespan.state,
+            access=self._access_log(),
+        )
+        self._runtime = runtime
+        if self._owns_socket_io():
+            self._poller = Poller(runtime)
+            self.servers = [Listeners(self._poller, sockets)]
+        else:
+            self.servers = [
+                await self._loop.create_server(
+                    lambda: TransportChannel(runtime), sock=sock, backlog=self.config.backlog
+                )
+                for sock in sockets
+            ]
+
+    def _owns_socket_io(self) -> bool:
+        """Whether this loop and platform let us read and write the sockets ourselves."""
+        if self.config.io == "transport":
+            return False
+        if sys.platform == "linux":
+            return True
+        if self.config.io == "socket":
+            raise StartupError(f"io=socket needs Linux, this is {sys.platform}; leave FASTASGI_IO unset")
+        return False
+
+    def _access_log(self) -> AccessLog | None:
+        assert self._loop is not None
+        logger = logging.getLogger("fastasgi.access")
+        if not self.config.access_log or not logger.isEnabledFor(logging.INFO) or not logger.hasHandlers():
+            return None
+        bypass = can_bypass(logger)
+        if bypass is None or bypass[2]:  # colours depend on the status: logging paints them
+            return AccessLog(self._loop, logger=logger)
+        fd, prefix, _ = bypass
+        return AccessLog(self._loop, fd, prefix.encode())
+
+    async def main_loop(self) -> None:
+        """Wait until something asks for the end."""
+        assert self._runtime is not None and self._woken is not None
+        counter = 0
+        while not await self.on_tick(counter):
+            counter += 1
+            self._woken.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), self._runtime.tick_interval_s)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look at what may end the server; True when it should. `counter` counts the ticks."""
+        limit = self.config.limit_max_requests
+        if limit is not None and self._runtime is not None and self._runtime.requests_total >= limit:
+            if not self.should_exit:
+                server_logger.warning("limit_max_requests of %d reached: shutting down", limit)
+            return True
+        return self.should_exit
+
+    def _tick(self) -> None:
+        """Keep clock and deadlines going, to the last connection."""
+        assert self._runtime is not None and self._loop is not None
+        self._ticker = self._loop.call_later(self._runtime.tick_interval_s, self._tick)
+        self._runtime.tick()
+
+    async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """Drain, and end the application. `sockets` are closed too."""
+        server_logger.info("Shutting down")
+        self.started = False
+        for server in self.servers:
+            server.close()
+        self._close_sockets(sockets or ())
+        if self._runtime is not None:
+            await self._drain(self._runtime)
+        if self.lifespan is not None:
+            await self.lifespan.shutdown()
+        if self._ticker is not None:
+            self._ticker.cancel()
+        if self._poller is not None:
+            self._poller.close()
+        if self._runtime is not None:
+            self._runtime.flush_access_log()
+        server_logger.info("Finished server process [%d]", os.getpid())
+
+    def _close_sockets(self, sockets: Sequence[socket.socket]) -> None:
+        for sock in (*self._sockets, *sockets):
+            sock.close()
+        self._sockets = []
+
+    async def _drain(self, runtime: Runtime) -> None:
+        """See the head of this module. Each step waits only for what is left."""
+        config = self.config
+        runtime.drain()
+        if await self._is_closed(runtime, config.timeout_graceful_shutdown):
+            return
+        if not self.force_exit:
+            server_logger.warning(
+                "%d requests are still running after timeout_graceful_shutdown: telling them to end",
+                runtime.requests_active,
+            )
+            runtime.disconnect()
+            if await self._is_closed(runtime, config.timeout_disconnect_grace):
+                return
+        server_logger.warning("cancelling %d requests that are still running", runtime.requests_active)
+        runtime.cancel()
+        await self._is_closed(runtime, CANCEL_GRACE_S, forced=False)
+        runtime.abort()
+        if runtime.requests_active:
+            server_logger.error("%d requests ignore their cancellation: left behind", runtime.requests_active)
+
+    async def _is_closed(self, runtime: Runtime, timeout_s: float | None, *, forced: bool = True) -> bool:
+        """Wait until no connection and no request is left; False after the timeout, or at once with
+        `force_exit`."""
+        assert self._woken is not None
+        closed = runtime.wait_closed()
+        if closed.done():
+            return True
+        waiting = {closed}
+        if forced:
+            waiting.add(asyncio.ensure_future(self._until_forced()))
+        done, _ = await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        for extra in waiting - {closed}:
+            extra.cancel()
+        return closed in done
+
+    async def _until_forced(self) -> None:
+        assert self._woken is not None
+        while not self.force_exit:
+            self._woken.clear()
+            await self._woken.wait()
