@@ -43,6 +43,7 @@ async def test_a_running_response_announces_the_close():
         gate.set()
         answer = await peer.answer()
         assert answer.announces_close
+        await peer.until_ended()
         assert peer.closed
         await turn(5)
         assert bench.runtime.requests_total == 1, "what was pipelined behind is not begun"

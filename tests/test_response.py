@@ -370,14 +370,26 @@ async def test_two_lengths():
 
 
 @pytest.mark.pins("response.returns-without")
-@pytest.mark.parametrize("messages", [(), (START,)], ids=["nothing", "only the start"])
-async def test_returns_without_a_response(messages, caplog):
-    raw, state = await conversation(answering(*messages), GET + GET)
+@pytest.mark.parametrize("data", [GET, GET + GET, request("POST", body=b"hello"), request("POST", length=5)])
+async def test_returns_without_a_response(data, caplog):
+    raw, state = await conversation(answering(), data)
     assert raw.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
     assert raw.count(b"HTTP/1.1 ") == 1
     assert b"connection: close" in raw.lower()
     assert state in ("closing", "closed")
     assert complaints(caplog)
+
+
+@pytest.mark.pins("response.returns-without")
+async def test_returns_with_the_start_alone(caplog):
+    """A 500, as nothing has left yet, or a head that is cut; never something that looks whole."""
+    raw, state = await conversation(answering(START), GET + GET)
+    assert complaints(caplog)
+    assert raw.count(b"HTTP/1.1 ") <= 1
+    if state == "aborted":
+        assert not raw.endswith(b"0\r\n\r\n")
+    else:
+        assert raw.startswith(b"HTTP/1.1 500") and state in ("closing", "closed")
 
 
 @pytest.mark.pins("response.returns-without")
