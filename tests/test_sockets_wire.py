@@ -42,14 +42,17 @@ async def listening(kind, recorder, case):
                 poller.stop_listening()
                 await end(runtime)
             finally:
+                runtime.abort()
                 poller.close()
         else:
             server = await loop.create_server(lambda: TransportChannel(runtime), sock=listener)
             try:
                 yield address
-            finally:
                 server.close()
-            await end(runtime)
+                await end(runtime)
+            finally:
+                runtime.abort()
+                server.close()
 
 
 async def end(runtime):
