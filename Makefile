@@ -33,9 +33,13 @@ endif
 BUILD := $(PY) setup.py --quiet build_ext --inplace
 RUN := $(PY)
 ifdef FASTASGI_SANITIZE
-# The sanitizer must come before everything else in the process; Python's own pools would hide errors from it.
-RUN := LD_PRELOAD="$$($(or $(CC),cc) -print-file-name=libasan.so)" PYTHONMALLOC=malloc \
-       ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 $(PY)
+# The sanitizer must come before everything else in the process; Python's own pools would hide errors from it. Its report
+# goes to a file, because pytest keeps what a dying process says.
+SANITIZER_LOG := $(CURDIR)/build/sanitizer
+RUN := rm -f $(SANITIZER_LOG).*; export LD_PRELOAD="$$($(or $(CC),cc) -print-file-name=libasan.so)" \
+       PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:log_path=$(SANITIZER_LOG) \
+       UBSAN_OPTIONS=print_stacktrace=1:log_path=$(SANITIZER_LOG); $(PY)
+OR_REPORT := || { unset LD_PRELOAD; cat $(SANITIZER_LOG).*; exit 1; }
 endif
 
 ifdef FASTASGI_COVERAGE
@@ -52,7 +56,7 @@ debug: $(call tools,build)
 	FASTASGI_DEBUG=1 $(BUILD)
 
 test: build $(call tools,test)
-	$(RUN) -m pytest -m "not slow" $(ARGS)
+	$(RUN) -m pytest -m "not slow" $(ARGS) $(OR_REPORT)
 	$(REPORT)
 
 fuzz: debug $(call tools,test)
