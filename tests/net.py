@@ -16,7 +16,7 @@ from collections.abc import Callable
 from answers import Response, read_answers
 from drive import Bench, until
 
-PATIENCE_S = 10.0
+PATIENCE_S = 5.0
 ON_LINUX = sys.platform == "linux"
 IOS = ["socket", "transport"] if ON_LINUX else ["transport"]
 FAMILIES = {"tcp": socket.AF_INET, "tcp6": socket.AF_INET6, "unix": getattr(socket, "AF_UNIX", None)}

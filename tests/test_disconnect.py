@@ -182,6 +182,28 @@ async def test_fin_together_with_the_request():
 
 
 @pytest.mark.pins("response.half-close")
+async def test_a_whole_body_is_given_before_the_disconnect():
+    """The FIN came behind a complete request, before the application asked for its body."""
+    got = []
+    gate = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await gate.wait()
+        got.append(await receive())
+        got.append(await receive())
+        await hello(scope, receive, send)
+
+    async with serving(app) as bench:
+        peer = bench.connect()
+        peer.feed(request("POST", body=b"hello"))
+        peer.eof()
+        await turn(3)
+        gate.set()
+        assert (await peer.answer("POST")).body == b"ok"
+    assert got == [{"type": "http.request", "body": b"hello", "more_body": False}, DISCONNECT]
+
+
+@pytest.mark.pins("response.half-close")
 async def test_pipelined_requests_before_the_fin_are_answered():
     async with serving(hello) as bench:
         peer = bench.connect()
@@ -325,6 +347,7 @@ async def test_background_work_does_not_hold_up_the_next_request():
         peer = bench.connect()
         peer.feed(request(target="/slow") + request(target="/fast"))
         await peer.several(2)
+        await turn(3)
         assert bench.runtime.requests_active == 1
         gate.set()
         await until(lambda: bench.idle or bench.runtime.requests_active == 0)

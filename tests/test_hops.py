@@ -16,7 +16,10 @@ import pytest
 from process import running
 
 REQUESTS = 300
-MAX_CALLS = 30
+# The budget is 30. The stdlib's loop is itself Python: each of its turns is some 20 calls, and before 3.12, where
+# tasks cannot start eagerly, a request takes two turns. uvloop, the default, needs 4 and 8.
+EAGER = sys.version_info >= (3, 12)
+MAX_CALLS = {"asyncio": 30 if EAGER else 58, "uvloop": 6 if EAGER else 10}
 BROWSER = (
     b"GET /plain HTTP/1.1\r\nHost: localhost:8000\r\n"
     b"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:142.0) Gecko/20100101 Firefox/142.0\r\n"
@@ -41,7 +44,7 @@ def test_python_level_calls(loop):
             assert client.answer(BROWSER).status == 200
         total, *lines = client.get("/counted").body.decode().split("\n")
         each = int(total) / REQUESTS
-        assert each <= MAX_CALLS, f"{each:.1f} calls a request:\n" + "\n".join(
+        assert each <= MAX_CALLS[loop], f"{each:.1f} calls a request:\n" + "\n".join(
             f"{int(line.split()[0]) / REQUESTS:6.2f} {line.split(None, 1)[1]}"
             for line in sorted(lines, key=lambda line: -int(line.split()[0]))
         )
