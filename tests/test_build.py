@@ -72,7 +72,8 @@ def new_environment(path, *, like_ours=False):
         python = path / "bin/python"
         site = succeed(python, "-c", "import site; print(site.getsitepackages()[0])", cwd=path).strip()
         ours = [entry for entry in sys.path if entry.endswith("site-packages")]
-        Path(site, "ours.pth").write_text("\n".join(ours) + "\n", encoding="utf-8")
+        # before its own: Python 3.11 gives an old setuptools to each new environment
+        Path(site, "ours.pth").write_text(f"import sys; sys.path[1:1] = {ours}\n", encoding="utf-8")
     return path / "bin/python"
 
 
