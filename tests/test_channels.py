@@ -394,13 +394,17 @@ async def test_a_client_that_goes_within_its_answer(how, blocked, io, event_loop
 
 
 @pytest.mark.pins("response.raises-after")
-async def test_a_truncated_answer_is_seen_as_such(io, event_loop_kind):
-    """On HTTP/1.0 the end of the connection would look like the end of the body: it must be a reset."""
+@pytest.mark.parametrize("turns", [0, 3], ids=["at once", "later"])
+async def test_a_truncated_answer_is_seen_as_such(turns, io, event_loop_kind):
+    """On HTTP/1.0 the end of the connection would look like the end of the body: it must be a reset.
+
+    At once, the connection ends under the very frames that feed it.
+    """
 
     async def app(scope, receive, send):
         await send(START)
         await send(body(b"x" * 100, True))
-        await turn(3)
+        await turn(turns)
         raise LookupError("boom")
 
     async with listening(app, io) as net:

@@ -75,8 +75,11 @@ async def between_two_pieces(play, receive, send):
 async def with_output_pending(play, receive, send):
     await send(START)
     sending = send(body(b"x" * BIG, True))
-    await play.stop()
-    await sending
+    try:
+        await play.stop()
+        await sending
+    finally:
+        sending.close()
     await send(body(b"x" * BIG, True))
     await send(body())
 
