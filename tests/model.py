@@ -146,7 +146,7 @@ class Reader:
         if self.told.message is not None or self.told.start >= len(self.data):
             return
         if re.match(rb"\n|\r[^\n]|\r\n[\r\n]", rest):
-            self.fail({0, 400} if rest == b"\r\n\r" else {400}, "more than one empty line before the request line, or CR or LF alone")
+            self.fail({0, 400} if rest == b"\r\n\r" else {400}, "two empty lines before a request, or CR or LF alone")
         line = re.match(rb"[^\r\n]*", rest.removeprefix(b"\r\n"))[0]
         end = rest.removeprefix(b"\r\n")[len(line) :]
         if end and line.count(b" ") == 1:

@@ -3,17 +3,22 @@
 import random
 
 import pytest
+from fastasgi._request import parse
 from fuzz.fuzz_request import CORPUS, LIMITS, check
 from fuzz.mutation import FRAGMENTS, mutate
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from wire import Message, byte_by_byte, fold, in_pieces
 
-from fastasgi._request import parse
-
 pytestmark = pytest.mark.pins("head.cut-anywhere")
 # Repeatable here; `make fuzz` is for new ground.
-steady = settings(max_examples=300, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+steady = settings(
+    max_examples=300,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 
 TOKEN = "!#$%&'*+-.^`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 PATH = "/abcXYZ019-._~!$&'()*+,;=:@"
@@ -27,7 +32,7 @@ pieces = st.one_of(st.text(PATH, max_size=8), st.binary(max_size=4).map(lambda r
 queries = st.one_of(st.none(), st.text(PATH + "?/%", max_size=20))
 names = st.text(TOKEN, min_size=1, max_size=20).filter(lambda name: name.lower() not in ACTIVE)
 values = (
-    st.text([chr(c) for c in range(256) if c in (9, 32) or c > 32 and c != 127], max_size=40)
+    st.text([chr(c) for c in range(256) if c in (9, 32) or (c > 32 and c != 127)], max_size=40)
     .map(lambda value: value.strip(" \t").encode("latin-1"))
 )  # fmt: skip
 spaces = st.text(" \t", max_size=3).map(str.encode)

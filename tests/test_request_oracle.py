@@ -2,10 +2,9 @@
 
 import h11
 import pytest
+from fastasgi._request import parse
 from model import KEEP, agrees, verdict
 from wire import BY_NAME, CASES, fold, goes_on, relevant, tails
-
-from fastasgi._request import parse
 
 pytestmark = pytest.mark.pins("head.cut-anywhere")
 

@@ -74,7 +74,7 @@ def with_host(*headers: tuple[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:
 
 def load() -> list[Case]:
     """Every case of every file, names checked to be unique."""
-    from cases import bodies, chunks, coding, fields, hosts, limits, methods, pipelines, targets, versions  # noqa: PLC0415
+    from cases import bodies, chunks, coding, fields, hosts, limits, methods, pipelines, targets, versions
 
     modules = (hosts, coding, fields, methods, targets, versions, limits, bodies, chunks, pipelines)
     found = [one for module in modules for one in module.CASES]

@@ -1,4 +1,5 @@
-"""Any bytes on a connection get whole answers and an end, or wait for more; never a crash, a leak, or an answer that depends on where the bytes were cut.
+"""Any bytes on a connection get whole answers and an end, or wait for more; never a crash, a leak,
+or an answer that depends on where the bytes were cut.
 
     python tests/fuzz/fuzz_http1.py --seconds 60 [--seed N]
 """
@@ -106,7 +107,7 @@ def run(seconds: float, seed: int) -> int:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=None)
     options = parser.parse_args()

@@ -1,4 +1,5 @@
-"""Any bytes give a parse, or one error with a status; never a crash, a leak, or an answer that depends on where the bytes were cut.
+"""Any bytes give a parse, or one error with a status; never a crash, a leak,
+or an answer that depends on where the bytes were cut.
 
     python tests/fuzz/fuzz_request.py --seconds 60 [--seed N]
 
@@ -15,10 +16,10 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
+from fastasgi._request import parse  # noqa: E402
 from model import KEEP, agrees  # noqa: E402
 from wire import CASES, byte_by_byte, fold, in_pieces, until_close  # noqa: E402
 
-from fastasgi._request import parse  # noqa: E402
 from fuzz.mutation import mutate  # noqa: E402
 
 STATUSES = {400, 413, 414, 417, 431, 501, 505}
@@ -112,7 +113,7 @@ def run(seconds: float, seed: int) -> int:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=None)
     options = parser.parse_args()

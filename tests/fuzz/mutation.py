@@ -3,7 +3,8 @@
 import random
 
 FRAGMENTS = [
-    b"\r\n", b"\n", b"\r", b" ", b"\t", b":", b";", b",", b"=", b"\x00", b"\x7f", b"\x80", b"\xff", b"\"", b"\\", b"%", b"#",
+    b"\r\n", b"\n", b"\r", b" ", b"\t", b":", b";", b",", b"=", b"\x00", b"\x7f", b"\x80", b"\xff",
+    b"\"", b"\\", b"%", b"#",
     b"?", b"*", b"/", b"//", b"@", b"[", b"]", b"0", b"1", b"-1", b"+1", b"0x1", b"ffffffffffffffff",
     b"10000000000000000", b"18446744073709551616", b"99999999999999999999", b"GET ", b"POST ", b"HEAD ", b"OPTIONS ",
     b"CONNECT ", b"PRI ", b"FOO ", b"SOURCE ", b"SETUP ", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", b" HTTP/2.0\r\n",
@@ -12,7 +13,8 @@ FRAGMENTS = [
     b"Transfer-Encoding:\r\n", b"chunked", b"identity", b"Connection: close\r\n", b"Connection: keep-alive\r\n",
     b"Connection: Upgrade\r\n", b"Upgrade: websocket\r\n", b"Upgrade: h2c\r\n", b"Expect: 100-continue\r\n",
     b"X_Forwarded_For: 1\r\n", b"http://y/p", b"http://[::1]:80", b"0\r\n\r\n", b"5\r\nhello\r\n", b"1;a=b\r\nx\r\n",
-    b"1;a=\"b\r\n", b"0\r\nA: b\r\n\r\n", b"\r\n\r\n", b"a" * 70, b"A: b\r\n", b" folded\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"1;a=\"b\r\n", b"0\r\nA: b\r\n\r\n", b"\r\n\r\n", b"a" * 70, b"A: b\r\n", b" folded\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
 ]  # fmt: skip
 
 
