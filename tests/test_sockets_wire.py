@@ -6,6 +6,7 @@ import random
 import socket
 
 import pytest
+from drive import turn
 from fastasgi._http1 import Http1
 from fastasgi._runtime import Runtime
 from fastasgi._socket import Poller
@@ -43,6 +44,7 @@ async def listening(kind, recorder, case):
                 await end(runtime)
             finally:
                 runtime.abort()
+                await turn(2)  # a failing case leaves nothing for a later test to find
                 poller.close()
         else:
             server = await loop.create_server(lambda: TransportChannel(runtime), sock=listener)
@@ -53,6 +55,7 @@ async def listening(kind, recorder, case):
             finally:
                 runtime.abort()
                 server.close()
+                await turn(2)
 
 
 async def end(runtime):
