@@ -71,15 +71,20 @@ class Reader:
     def run(self) -> Verdict:
         """Read everything, or up to the first error."""
         while self.at < len(self.data) and self.error is None:
+            if self.is_method_next and self.done and not self.done[-1].keep_alive:
+                break  # nothing behind it is looked at
             if self.is_method_next and self.is_only_method():
                 break  # whether llhttp knows it or not: more bytes are needed
             if self.is_method_next and self.shown is not None:
                 self.skip_method()
                 continue
+            self.is_method_next = False
             self.trace.feed(self.data[self.at : self.at + 1])
             self.at += 1
+            if self.is_method_next:  # a fresh llhttp: the old one believes `Connection: close` in a trailer
+                self.trace = llhttp.Trace(self.on)
         messages = self.done + ([self.told.message] if self.told.message else [])
-        if self.error is None:
+        if self.error is None and (not self.done or self.done[-1].keep_alive):
             self.check_beginning()
         refused, why = self.error or (set(), "")
         return Verdict(messages, refused, why)
@@ -245,6 +250,8 @@ def check_coding(message: Message, raw: bytes) -> tuple[set[int], str] | None:
     values = [value for name, value in message.headers if name == b"transfer-encoding"]
     if not values:
         return None
+    if re.search(rb"(?i)\r\ntransfer-encoding:[^\r]*\t *\r\n", raw):
+        return {0, 400, 501}, "llhttp takes no tab behind chunked"
     if message.version == "1.0":
         return {400, 501}, "Transfer-Encoding in HTTP/1.0"
     # RFC 9110 section 5.6.1.2: empty list elements are ignored; refusing them is as safe

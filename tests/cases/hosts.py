@@ -42,6 +42,8 @@ CASES = [
          head(host=b"[::1]:8000"), Seen(headers=((b"host", b"[::1]:8000"),))),
     case("host-underscore", "head.host-missing", "3986 3.2.2",
          head(host=b"my_app:8000"), Seen(headers=((b"host", b"my_app:8000"),))),
+    case("host-percent-encoded", "head.host-missing", "3986 3.2.2",
+         head(host=b"a%41"), Seen(headers=((b"host", b"a%41"),))),
     case("host-upper-case-kept", "head.host-missing head.names-lower", "9110 7.2",
          head(host=b"EXAMPLE.com"), Seen(headers=((b"host", b"EXAMPLE.com"),))),
     case("host-first-empty-then-value", "head.host-twice", "9112 3.2", head(b"Host: x", host=b""), refused=400),
@@ -62,6 +64,8 @@ CASES = [
             ("with-scheme", b"http://a"),
             ("angle", b"<a>"),
             ("quote", b'"a"'),
+            ("percent-alone", b"a%"),
+            ("percent-not-hex", b"a%zz"),
         ]
     ),
     # RFC 9112 section 9.3: what the head says of the connection
