@@ -148,7 +148,7 @@ async def listening(
     net.listening_socket = sock = sock or listener(family, path)
     loop = asyncio.get_running_loop()
     if io == "socket":
-        from fastasgi._socket import Poller
+        from fastasgi._poller import Poller
 
         poller = Poller(net.runtime)
         poller.listen(sock)
