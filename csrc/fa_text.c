@@ -42,29 +42,64 @@ int fa_equals_lower(const char *p, const char *wanted, size_t n) {
     return !differs;
 }
 
-uint32_t fa_name_hash(const char *p, size_t n) {
-    uint32_t first = (uint8_t)p[0] | 0x20u, middle = (uint8_t)p[n / 2] | 0x20u, last = (uint8_t)p[n - 1] | 0x20u;
-    return ((uint32_t)n * 31u + first) * 0x9e3779b1u ^ (middle * 0x85ebca6bu) ^ (last * 0xc2b2ae35u);
-}
-
 static uint64_t load64(const char *p) {
     uint64_t v;
     memcpy(&v, p, 8);
     return v;
 }
 
-uint64_t fa_hash(const char *p, size_t n, uint64_t seed) {
-    uint64_t h = seed ^ (n * 0x9e3779b97f4a7c15u);
-    while (n >= 8) {
-        h = (h ^ load64(p)) * 0xff51afd7ed558ccdu;
-        h ^= h >> 32;
-        p += 8;
-        n -= 8;
+static uint32_t load32(const char *p) {
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+
+uint32_t fa_sample_hash(const char *p, size_t n, uint32_t seed) {
+    uint64_t sample;
+    if (n >= 8)
+        sample = load64(p) ^ load64(p + n - 8) * 0x9e3779b97f4a7c15u;
+    else if (n >= 4)
+        sample = load32(p) ^ (uint64_t)load32(p + n - 4) << 32;
+    else
+        sample = n ? (uint64_t)(uint8_t)p[0] << 16 | (uint64_t)(uint8_t)p[n / 2] << 8 | (uint8_t)p[n - 1] : 0;
+    sample = (sample ^ seed ^ n << 7) * 0xff51afd7ed558ccdu;
+    return (uint32_t)(sample >> 32);
+}
+
+/* ALPHA / DIGIT / "-._~" / "!$&'()*+,;=" without "," (a list) / "%" / ":" / "[" / "]" */
+static const uint8_t host_bits[16] = {
+    0x00, 0x00, 0x00, 0x00, /* 0x00-0x1f */
+    0xf2, 0x6f, 0xff, 0x2f, /* 0x20-0x3f */
+    0xfe, 0xff, 0xff, 0xaf, /* 0x40-0x5f */
+    0xfe, 0xff, 0xff, 0x47, /* 0x60-0x7f */
+};
+
+static int is_host_byte(uint8_t c) { return c < 0x80 && (host_bits[c >> 3] >> (c & 7)) & 1; }
+
+static int hex_value(uint8_t c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    c |= 0x20;
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    return -1;
+}
+
+int fa_is_host(const char *p, size_t n) {
+    size_t end = n, i = 0;
+    while (end > 0 && (uint8_t)(p[end - 1] - '0') <= 9) end--;
+    if (end > 0 && p[end - 1] == ':')
+        end--; /* a port, perhaps empty */
+    else
+        end = n;
+    if (i < end && p[i] == '[') { /* IP-literal: hexadecimal digits, colons, dots; nothing behind the bracket */
+        for (i++; i < end && p[i] != ']'; i++)
+            if (!is_host_byte((uint8_t)p[i]) || p[i] == '[') return 0;
+        return i + 1 == end && i > 1;
     }
-    uint64_t rest = 0;
-    for (size_t i = 0; i < n; i++) rest |= (uint64_t)(uint8_t)p[i] << (8 * i);
-    h = (h ^ rest) * 0xc4ceb9fe1a85ec53u;
-    return h ^ (h >> 29);
+    for (; i < end; i++) {
+        if (!is_host_byte((uint8_t)p[i]) || p[i] == ':' || p[i] == '[' || p[i] == ']') return 0;
+        if (p[i] == '%' && (end - i < 3 || hex_value((uint8_t)p[i + 1]) < 0 || hex_value((uint8_t)p[i + 2]) < 0)) return 0;
+    }
+    return end > 0 || n == 0;
 }
 
 fa_target fa_scan_target(const char *p, size_t n) {
@@ -86,13 +121,6 @@ fa_target fa_scan_target(const char *p, size_t n) {
     }
     if (bad) found.is_valid = 0;
     return found;
-}
-
-static int hex_value(uint8_t c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    c |= 0x20;
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    return -1;
 }
 
 size_t fa_percent_decode(char *dst, const char *src, size_t n) {

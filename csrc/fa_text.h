@@ -21,11 +21,11 @@ void fa_lower(char *dst, const char *src, size_t n);
 /* True when the n bytes equal the lower-case token `lower`, letters in any case. */
 int fa_equals_lower(const char *p, const char *lower, size_t n);
 
-/* Cheap hash of a field name, the same for any case of its letters. n > 0. */
-uint32_t fa_name_hash(const char *p, size_t n);
+/* Hash of a length and the first and last eight bytes, seeded: for bounded caches that compare what they find. */
+uint32_t fa_sample_hash(const char *p, size_t n, uint32_t seed);
 
-/* Hash of any bytes, seeded; for bounded caches, not against collisions by an adversary. */
-uint64_t fa_hash(const char *p, size_t n, uint64_t seed);
+/* True when the bytes can be uri-host [ ":" port ] (RFC 9110 section 7.2); empty is allowed. */
+int fa_is_host(const char *p, size_t n);
 
 typedef struct {
     size_t path_len; /* bytes before the first '?', or all */

@@ -16,91 +16,31 @@ States of a parser (`ParseState`):
     any  -> FAILED                          an error, with its status
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF, Py_XDECREF
-from cpython.tuple cimport PyTuple_GET_ITEM
-from cpython.unicode cimport PyUnicode_DecodeUTF8
-from libc.string cimport memchr, memcmp, memcpy, strcmp
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, strcmp
 
+from fastasgi._head import FAILURES
+from fastasgi._head cimport (
+    BAD_CHUNK, BAD_CODING, BAD_FIELD, BAD_LENGTH, BAD_LINE, BAD_LINE_END, BAD_METHOD, BAD_SYNTAX, BODY_LENGTH,
+    BODY_TOO_LARGE, CONNECT, EXTENSIONS_TOO_LARGE, HEAD_TOO_LARGE, LINE_TOO_LONG, MAX_BODY_SPANS, METHOD_TOO_LONG, OK,
+    TOO_MANY_FIELDS, TRAILERS_TOO_LARGE, UNSUPPORTED_VERSION, BodySpan, FieldSpan, Progress, RequestTables,
+)
 from fastasgi.fa cimport (
-    FA_UNDERSCORES_DROP, FA_UNDERSCORES_DROP_FORWARDED, FA_UNDERSCORES_KEEP, FA_UNLIMITED,
-    fa_equals_lower, fa_hash, fa_is_token, fa_limits, fa_lower, fa_name_hash, fa_percent_decode, fa_scan_target,
-    fa_target,
+    FA_UNDERSCORES_DROP, FA_UNDERSCORES_DROP_FORWARDED, FA_UNDERSCORES_KEEP, FA_UNLIMITED, fa_is_token, fa_limits,
 )
 from fastasgi.llhttp cimport (
     F_CHUNKED, F_CONNECTION_CLOSE, F_CONNECTION_KEEP_ALIVE, F_CONTENT_LENGTH, F_TRANSFER_ENCODING,
-    HPE_CR_EXPECTED, HPE_INVALID_CHUNK_SIZE, HPE_INVALID_CONTENT_LENGTH, HPE_INVALID_HEADER_TOKEN,
-    HPE_INVALID_METHOD, HPE_INVALID_TRANSFER_ENCODING, HPE_INVALID_URL, HPE_INVALID_VERSION, HPE_LF_EXPECTED,
-    HPE_OK, HPE_PAUSED, HPE_UNEXPECTED_CONTENT_LENGTH,
+    HPE_CR_EXPECTED, HPE_INVALID_CONTENT_LENGTH, HPE_INVALID_METHOD, HPE_INVALID_TRANSFER_ENCODING,
+    HPE_INVALID_VERSION, HPE_LF_EXPECTED, HPE_OK, HPE_PAUSED, HPE_UNEXPECTED_CONTENT_LENGTH,
     HTTP_REQUEST, llhttp_errno_t, llhttp_execute, llhttp_init, llhttp_resume, llhttp_settings_init,
     llhttp_settings_t, llhttp_t,
 )
 
-cdef extern from "Python.h":
-    str PyUnicode_FromKindAndData(int kind, const void *buffer, Py_ssize_t size)
-
-
-# --- failures: one table from code to status to text ------------------------------------------------------------------
-
-cdef enum Failure:
-    OK
-    BAD_METHOD
-    METHOD_TOO_LONG
-    CONNECT
-    LINE_TOO_LONG
-    HEAD_TOO_LARGE
-    TOO_MANY_FIELDS
-    BAD_TARGET
-    BAD_VERSION
-    UNSUPPORTED_VERSION
-    BAD_FIELD
-    BAD_LINE_END
-    NO_HOST
-    MANY_HOSTS
-    BAD_HOST
-    BAD_LENGTH
-    BAD_CODING
-    UNKNOWN_CODING
-    CODING_IN_1_0
-    BAD_CHUNK
-    EXTENSIONS_TOO_LARGE
-    BODY_TOO_LARGE
-    TRAILERS_TOO_LARGE
-    BAD_SYNTAX
-
-cdef tuple FAILURES = (
-    (0, "", ""),
-    (400, "bad-method", "expected a method of token characters and one space"),
-    (501, "method-too-long", "expected a method of at most 64 bytes"),
-    (501, "connect", "expected a method other than CONNECT: this is no proxy"),
-    (414, "line-too-long", "the request line is longer than limit_request_line"),
-    (431, "head-too-large", "the head is larger than limit_request_head"),
-    (431, "too-many-fields", "the head has more fields than limit_request_headers"),
-    (400, "bad-target", "expected a request target in origin, absolute or (for OPTIONS) asterisk form"),
-    (400, "bad-version", "expected HTTP/1.0 or HTTP/1.1 and CRLF behind the target"),
-    (505, "unsupported-version", "expected HTTP/1.0 or HTTP/1.1"),
-    (400, "bad-field", "expected a field line of token, colon and visible characters"),
-    (400, "bad-line-end", "expected CRLF"),
-    (400, "no-host", "expected a Host field in an HTTP/1.1 request"),
-    (400, "many-hosts", "expected one Host field"),
-    (400, "bad-host", "expected host[:port] in Host"),
-    (400, "bad-content-length", "expected one Content-Length of digits, and no Transfer-Encoding beside it"),
-    (400, "bad-transfer-encoding", "expected a Transfer-Encoding that ends in chunked, once"),
-    (501, "unknown-coding", "expected no transfer coding other than chunked"),
-    (400, "coding-in-1.0", "expected no Transfer-Encoding in an HTTP/1.0 request"),
-    (400, "bad-chunk", "expected a chunk of hexadecimal size, CRLF, data, CRLF"),
-    (400, "chunk-extensions-too-large", "the chunk extensions are larger than limit_chunk_extension"),
-    (413, "body-too-large", "the body is larger than limit_request_body"),
-    (431, "trailers-too-large", "the trailers pass limit_request_head or limit_request_headers"),
-    (400, "bad-syntax", "expected an HTTP/1.1 request"),
-)
-
 cdef str GET = "GET", POST = "POST", HEAD = "HEAD", PUT = "PUT", DELETE = "DELETE", PATCH = "PATCH"
 cdef str OPTIONS = "OPTIONS"
-cdef bytes HOST = b"host", EMPTY = b"", SLASH = b"/"
 cdef enum:
     MAX_METHOD = 64         # bytes; RFC 9112 section 3: 501 above
 
@@ -116,6 +56,15 @@ cdef int on_url(llhttp_t *parser, const char *at, size_t n) noexcept nogil:
     if s.target_n == 0:
         s.target_at = offset(s, at)
     s.target_n += <uint32_t>n
+    return 0
+
+
+cdef int on_protocol(llhttp_t *parser, const char *at, size_t n) noexcept nogil:
+    cdef Progress *s = <Progress *>parser.data
+    if s.protocol_n == 0 and at[0] != c"H":     # RTSP and ICE, which llhttp reads too
+        s.failure = BAD_LINE
+        return -1
+    s.protocol_n += <uint8_t>n
     return 0
 
 
@@ -160,7 +109,7 @@ cdef int on_header_field_complete(llhttp_t *parser) noexcept nogil:
             return -1
         return 0
     if not s.is_line_done:      # an HTTP/0.9 line: no version
-        s.failure = BAD_VERSION
+        s.failure = BAD_LINE
         return -1
     s.n_fields += 1
     if s.n_fields > s.limits.fields:
@@ -182,7 +131,6 @@ cdef int on_header_value(llhttp_t *parser, const char *at, size_t n) noexcept no
 
 
 cdef inline int count_trailer(Progress *s, size_t n) noexcept nogil:
-    s.is_trailing = 1
     s.trailer_bytes += <uint32_t>n
     if s.trailer_bytes > s.limits.head_bytes:
         s.failure = TRAILERS_TOO_LARGE
@@ -193,12 +141,18 @@ cdef inline int count_trailer(Progress *s, size_t n) noexcept nogil:
 cdef int on_headers_complete(llhttp_t *parser) noexcept nogil:
     cdef Progress *s = <Progress *>parser.data
     if not s.is_line_done:
-        s.failure = BAD_VERSION
+        s.failure = BAD_LINE
         return -1
     s.is_head_done = 1
-    s.flags = parser.flags
+    s.has_length = (parser.flags & F_CONTENT_LENGTH) != 0
+    s.says_close = (parser.flags & F_CONNECTION_CLOSE) != 0
+    s.says_keep_alive = (parser.flags & F_CONNECTION_KEEP_ALIVE) != 0
     s.content_length = parser.content_length
-    s.wants_upgrade = parser.upgrade
+    s.offers_upgrade = parser.upgrade
+    # llhttp does not see through a tab behind the last coding. Our own check of the codings follows in
+    # _take_framing(); until then let chunks be read rather than refused.
+    if parser.flags & F_TRANSFER_ENCODING:
+        parser.flags |= F_CHUNKED
     # An Upgrade is an offer, which we have not taken yet: the request keeps its body, and what follows it is the
     # next request. Whoever takes the offer stops feeding this parser.
     parser.upgrade = 0
@@ -207,6 +161,7 @@ cdef int on_headers_complete(llhttp_t *parser) noexcept nogil:
 
 cdef int on_chunk_header(llhttp_t *parser) noexcept nogil:
     cdef Progress *s = <Progress *>parser.data
+    s.is_trailing = parser.content_length == 0
     if parser.content_length > s.limits.body_bytes - s.chunked_bytes:
         s.failure = BODY_TOO_LARGE
         return -1
@@ -239,12 +194,16 @@ cdef int on_chunk_complete(llhttp_t *parser) noexcept nogil:
 
 cdef int on_message_complete(llhttp_t *parser) noexcept nogil:
     (<Progress *>parser.data).is_message_done = 1
+    # What the head said of the connection is noted already; a trailer has no say in it. Whoever wants to close stops
+    # feeding.
+    parser.flags = (parser.flags & ~F_CONNECTION_CLOSE) | F_CONNECTION_KEEP_ALIVE
     return HPE_PAUSED
 
 
 cdef llhttp_settings_t SETTINGS      # constant after import
 llhttp_settings_init(&SETTINGS)
 SETTINGS.on_url = on_url
+SETTINGS.on_protocol = on_protocol
 SETTINGS.on_version = on_version
 SETTINGS.on_version_complete = on_version_complete
 SETTINGS.on_header_field = on_header_field
@@ -259,105 +218,9 @@ SETTINGS.on_chunk_complete = on_chunk_complete
 SETTINGS.on_message_complete = on_message_complete
 
 
-# --- tables of a worker -----------------------------------------------------------------------------------------------
-
-cdef dict KINDS = {
-    b"host": FIELD_HOST,
-    b"transfer-encoding": FIELD_TRANSFER_ENCODING,
-    b"expect": FIELD_EXPECT,
-    b"authorization": FIELD_PRIVATE,
-    b"proxy-authorization": FIELD_PRIVATE,
-    b"cookie": FIELD_PRIVATE,
-    b"x-api-key": FIELD_PRIVATE,
-    b"x-auth-token": FIELD_PRIVATE,
-    b"x-csrf-token": FIELD_PRIVATE,
-}
-
-# Names that a proxy in front sets or overwrites, by their beginnings. An application that maps '-' to '_' (CGI, WSGI,
-# Django's META) cannot tell X_Forwarded_For, which passes the proxy untouched, from the proxy's own field.
-cdef tuple IMITATED = (
-    b"x-forwarded", b"x-real-ip", b"x-client-", b"x-original-", b"x-scheme", b"x-ssl-", b"ssl-", b"x-cluster-",
-    b"x-request-id", b"x-remote-", b"remote-", b"true-client-", b"cf-", b"fastly-client-", b"x-envoy-",
-    b"x-accel-", b"x-authenticated-", b"x-auth-request-", b"x-amzn-", b"x-appengine-",
-    b"content-length", b"content-type", b"transfer-encoding",
-)
-
-
-cdef uint8_t kind_of(bytes name) except 255:
-    """FieldKind of a lower-case field name."""
-    if b"_" in name:
-        return FIELD_IMITATION if name.replace(b"_", b"-").startswith(IMITATED) else FIELD_UNDERSCORED
-    return KINDS.get(name, FIELD_ORDINARY)
-
-
-cdef class RequestTables:
-    """What all parsers of one worker share: repeated fields as ready pairs, and room for spans.
-
-    Clients repeat most of their fields with every request, so the pair (name, value) is kept in a direct-mapped
-    table: a hit costs a hash and a comparison and makes no object. The table is bounded in slots and bytes, and
-    never holds a field of FIELD_PRIVATE.
-    """
-
-    def __cinit__(self, uint32_t max_fields):
-        self.max_fields = max_fields
-        self.fields = <FieldSpan *>PyMem_Malloc((max_fields + 2) * sizeof(FieldSpan))
-        self.body = <BodySpan *>PyMem_Malloc(MAX_BODY_SPANS * sizeof(BodySpan))
-        if self.fields == NULL or self.body == NULL:
-            raise MemoryError
-
-    def __dealloc__(self):
-        cdef int i
-        PyMem_Free(self.fields)
-        PyMem_Free(self.body)
-        PyMem_Free(self.scratch)
-        for i in range(N_PAIRS):
-            Py_XDECREF(self.pairs[i])
-
-    cdef object field(self, const char *name, size_t name_n, const char *value, size_t value_n, uint8_t *kind):
-        """The pair (lower-case name, value) and what the name means; the value without surrounding white space."""
-        cdef size_t slot
-        cdef PyObject *pair
-        cdef PyObject *known
-        if value_n > MAX_PAIR_VALUE:
-            return self._new_field(name, name_n, value, value_n, kind)
-        slot = fa_hash(value, value_n, fa_name_hash(name, name_n)) & (N_PAIRS - 1)
-        pair = self.pairs[slot]
-        if pair != NULL:
-            known = PyTuple_GET_ITEM(<object>pair, 1)
-            if PyBytes_GET_SIZE(<object>known) == <Py_ssize_t>value_n \
-                    and memcmp(PyBytes_AS_STRING(<object>known), value, value_n) == 0:
-                known = PyTuple_GET_ITEM(<object>pair, 0)
-                if PyBytes_GET_SIZE(<object>known) == <Py_ssize_t>name_n \
-                        and fa_equals_lower(name, PyBytes_AS_STRING(<object>known), name_n):
-                    kind[0] = self.kinds[slot]
-                    return <object>pair
-        made = self._new_field(name, name_n, value, value_n, kind)
-        if kind[0] != FIELD_PRIVATE:
-            Py_INCREF(made)
-            self.pairs[slot] = <PyObject *>made
-            self.kinds[slot] = kind[0]
-            Py_XDECREF(pair)
-        return made
-
-    cdef object _new_field(self, const char *name, size_t name_n, const char *value, size_t value_n, uint8_t *kind):
-        cdef bytes lower = PyBytes_FromStringAndSize(NULL, name_n)
-        fa_lower(PyBytes_AS_STRING(lower), name, name_n)
-        kind[0] = kind_of(lower)
-        return lower, PyBytes_FromStringAndSize(value, value_n)
-
-    cdef char *room(self, size_t n) except NULL:
-        """Scratch memory of at least n bytes, valid until the next call."""
-        cdef char *grown
-        if n > self.scratch_n or self.scratch == NULL:
-            grown = <char *>PyMem_Realloc(self.scratch, n + 64)
-            if grown == NULL:
-                raise MemoryError
-            self.scratch, self.scratch_n = grown, n + 64
-        return self.scratch
-
-
 # --- the parser -------------------------------------------------------------------------------------------------------
 
+@cython.final
 cdef class RequestParser:
     """Reads the requests of one connection, one at a time.
 
@@ -384,11 +247,6 @@ cdef class RequestParser:
     cdef bint is_idle(self) noexcept:
         """True between messages, when nothing of the next one has come."""
         return self.state == PARSE_START
-
-    cdef void clear(self) noexcept:
-        """Drop the objects of the head, which the exchange has taken over."""
-        self.method = self.path = self.raw_path = self.query = self.authority = None
-        self.headers = self.codings = None
 
     cdef int feed(self, const char *p, size_t n) except -1:
         """Read n bytes; returns Event bits. Not to be called after EVENT_ERROR or with n == 0."""
@@ -443,6 +301,7 @@ cdef class RequestParser:
         s.trailer_bytes = s.trailer_fields = 0
         s.extension_bytes = s.chunked_bytes = 0
         s.failure = OK
+        s.protocol_n = 0
         s.is_line_done = s.is_head_done = s.is_trailing = s.is_message_done = 0
         s.is_new_field = 1
         self.body_bytes = 0
@@ -553,7 +412,7 @@ cdef class RequestParser:
             # An HTTP/0.9 line ends behind the target. llhttp would wait for fields; answer at once.
             behind = p + (s.target_at + s.target_n - s.base) if s.target_at + s.target_n >= s.base else NULL
             if behind != NULL and behind < p + n and behind[0] != c" ":
-                return self._fail(BAD_VERSION)
+                return self._fail(BAD_LINE)
         self._keep_head(p, n)
         self._keep_fields()
         self.consumed = n
@@ -567,6 +426,7 @@ cdef class RequestParser:
             self._keep_head(p, min(n, <size_t>self.progress.limits.head_bytes - self.head_n))
             base = self.head
         self.state = PARSE_BODY
+        self.http_minor = self.llhttp.http_minor
         failure = self._take_head(base)
         if self.head != NULL:
             PyMem_Free(self.head)
@@ -646,10 +506,10 @@ cdef class RequestParser:
             return TRAILERS_TOO_LARGE   # fed byte by byte it would have been seen before the bad byte
         if code == HPE_INVALID_METHOD:
             return BAD_METHOD
-        if code == HPE_INVALID_URL:
-            return BAD_TARGET
-        if code == HPE_INVALID_VERSION:
-            return UNSUPPORTED_VERSION if strcmp(self.llhttp.reason, b"Invalid HTTP version") == 0 else BAD_VERSION
+        if code == HPE_INVALID_VERSION and strcmp(self.llhttp.reason, b"Invalid HTTP version") == 0:
+            return UNSUPPORTED_VERSION
+        if not s.is_line_done:
+            return BAD_LINE
         if code == HPE_INVALID_CONTENT_LENGTH or code == HPE_UNEXPECTED_CONTENT_LENGTH:
             return BAD_LENGTH
         if code == HPE_INVALID_TRANSFER_ENCODING:
@@ -658,167 +518,7 @@ cdef class RequestParser:
             return BAD_CHUNK
         if code == HPE_LF_EXPECTED or code == HPE_CR_EXPECTED:
             return BAD_LINE_END
-        if not s.is_line_done:
-            return BAD_VERSION if s.target_n else BAD_TARGET
         return BAD_FIELD
-
-    # --- a complete head: spans to objects ----------------------------------------------------------------------------
-
-    cdef int _take_head(self, const char *base) except -1:
-        """Check the head and set the fields of this parser; `base` is its first byte. Returns a Failure or OK."""
-        cdef Progress *s = &self.progress
-        cdef uint32_t target_end = s.target_at + s.target_n
-        cdef int failure
-        self.http_minor = self.llhttp.http_minor
-        # llhttp tolerates several spaces in the request line; RFC 9112 section 3 has one.
-        if s.target_at != self.method_n + 1 or s.line_end != target_end + 9:
-            return BAD_TARGET
-        failure = self._take_target(base + s.target_at, s.target_n)
-        if failure:
-            return failure
-        failure = self._take_fields(base)
-        if failure:
-            return failure
-        return self._take_framing()
-
-    cdef int _take_target(self, const char *p, size_t n) except -1:
-        """Split the request target (RFC 9112 section 3.2)."""
-        cdef fa_target found = fa_scan_target(p, n)
-        self.authority = None
-        if not found.is_valid:
-            return BAD_TARGET
-        if p[0] == c"*":
-            if n != 1 or self.method != "OPTIONS":
-                return BAD_TARGET
-        elif p[0] != c"/":
-            return self._take_authority(p, n)
-        self.query = EMPTY if found.path_len + 1 >= n else PyBytes_FromStringAndSize(
-            p + found.path_len + 1, n - found.path_len - 1)
-        return self._take_path(p, found.path_len, found.has_escape)
-
-    cdef int _take_authority(self, const char *p, size_t n) except -1:
-        """Absolute form, http://authority/path: the authority takes the place of Host (section 3.2.2)."""
-        cdef bytes target = p[:n]
-        cdef bytes scheme, authority, rest
-        cdef Py_ssize_t end
-        scheme, slashes, rest = target.partition(b"://")
-        if not slashes or scheme.lower() not in (b"http", b"https"):
-            return BAD_TARGET
-        end = len(rest)
-        for mark in (b"/", b"?"):
-            if mark in rest:
-                end = min(end, rest.index(mark))
-        authority = rest[:end]
-        if not authority or not is_host(authority, len(authority)):
-            return BAD_TARGET
-        path, _, query = rest[end:].partition(b"?")
-        path = path or SLASH
-        self.authority = authority
-        self.query = query
-        return self._take_path(path, len(path), b"%" in path)
-
-    cdef int _take_path(self, const char *p, size_t n, bint has_escape) except -1:
-        cdef char *decoded
-        cdef size_t decoded_n
-        self.raw_path = SLASH if n == 1 and p[0] == c"/" else PyBytes_FromStringAndSize(p, n)
-        if not has_escape:
-            self.path = PyUnicode_FromKindAndData(1, p, n)      # all ASCII, seen by fa_scan_target
-        else:
-            decoded = self.tables.room(n)
-            decoded_n = fa_percent_decode(decoded, p, n)
-            self.path = PyUnicode_DecodeUTF8(decoded, decoded_n, "replace")
-        return OK
-
-    cdef int _take_fields(self, const char *base) except -1:
-        """Make the list of (name, value) pairs, and note the fields that mean something to the server."""
-        cdef Progress *s = &self.progress
-        cdef uint32_t i, taken = 0
-        cdef size_t value_n
-        cdef const char *value
-        cdef FieldSpan *span
-        cdef uint8_t kind
-        cdef list headers = PyList_New(s.n_fields)
-        self.n_hosts = 0
-        self.codings = None
-        self.expects_continue = False
-        for i in range(s.n_fields):
-            span = &s.fields[i]
-            value = base + span.value_at
-            value_n = span.value_n
-            while value_n and (value[value_n - 1] == c" " or value[value_n - 1] == c"\t"):
-                value_n -= 1
-            pair = self.tables.field(base + span.name_at, span.name_n, value, value_n, &kind)
-            if kind != FIELD_ORDINARY:
-                if kind == FIELD_HOST:
-                    self.n_hosts += 1
-                    if not is_host(value, value_n):
-                        headers = None
-                        return BAD_HOST
-                    if self.authority is not None:
-                        pair = (HOST, self.authority)
-                elif kind == FIELD_TRANSFER_ENCODING:
-                    if self.codings is None:
-                        self.codings = []
-                    self.codings.append(pair[1])
-                elif kind == FIELD_EXPECT:
-                    if value_n == 12 and fa_equals_lower(value, b"100-continue", 12):
-                        self.expects_continue = self.http_minor == 1
-                elif kind != FIELD_PRIVATE and s.limits.underscores != FA_UNDERSCORES_KEEP:
-                    if kind == FIELD_IMITATION or s.limits.underscores == FA_UNDERSCORES_DROP:
-                        continue
-            Py_INCREF(pair)
-            PyList_SET_ITEM(headers, taken, pair)
-            taken += 1
-        if taken != s.n_fields:
-            headers = headers[:taken]
-        self.headers = headers
-        return OK
-
-    cdef int _take_framing(self) except -1:
-        """Which body follows, and whether the connection persists (RFC 9112 sections 6.3 and 9.3)."""
-        cdef Progress *s = &self.progress
-        if self.n_hosts > 1:
-            return MANY_HOSTS
-        if self.n_hosts == 0:
-            if self.http_minor == 1:
-                return NO_HOST
-            if self.authority is not None:
-                self.headers.append((HOST, self.authority))
-        if self.codings is not None:
-            if self.http_minor == 0:
-                return CODING_IN_1_0
-            names = [name.strip(b" \t").lower() for name in b",".join(self.codings).split(b",")]
-            names = [name for name in names if name]
-            if not names or names[len(names) - 1] != b"chunked" or b"chunked" in names[:len(names) - 1]:
-                return BAD_CODING
-            if len(names) > 1:
-                return UNKNOWN_CODING
-        self.content_length = s.content_length if s.flags & F_CONTENT_LENGTH else 0
-        if s.flags & F_CHUNKED:
-            self.body_kind = BODY_CHUNKED
-        elif self.content_length:
-            self.body_kind = BODY_LENGTH
-            if self.content_length > s.limits.body_bytes:
-                return BODY_TOO_LARGE
-        else:
-            self.body_kind = BODY_NONE
-        if self.http_minor == 1:
-            self.keep_alive = not s.flags & F_CONNECTION_CLOSE
-        else:
-            self.keep_alive = (s.flags & F_CONNECTION_KEEP_ALIVE) != 0 and not s.flags & F_CONNECTION_CLOSE
-        self.wants_upgrade = s.wants_upgrade and self.http_minor == 1
-        return OK
-
-
-cdef bint is_host(const char *p, size_t n) noexcept nogil:
-    """True when the bytes can be uri-host[:port] (RFC 9110 section 7.2); empty is allowed."""
-    cdef size_t i
-    cdef char c
-    for i in range(n):
-        c = p[i]
-        if c <= 0x20 or c >= 0x7f or memchr(b"/\\?#@,<>\"{}|^`", c, 14) != NULL:
-            return False
-    return True
 
 
 # --- a face for the tests ---------------------------------------------------------------------------------------------
@@ -829,6 +529,7 @@ cdef dict TEST_UNDERSCORES = {
 }
 
 
+@cython.final
 cdef class _Reader:
     """Drives a RequestParser from Python."""
 

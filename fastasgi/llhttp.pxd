@@ -21,6 +21,7 @@ cdef extern from "llhttp.h" nogil:
 
     ctypedef struct llhttp_settings_t:
         llhttp_data_cb on_url
+        llhttp_data_cb on_protocol
         llhttp_data_cb on_version
         llhttp_data_cb on_header_field
         llhttp_data_cb on_header_value
@@ -41,11 +42,8 @@ cdef extern from "llhttp.h" nogil:
         HPE_OK
         HPE_UNEXPECTED_CONTENT_LENGTH
         HPE_INVALID_METHOD
-        HPE_INVALID_URL
         HPE_INVALID_VERSION
-        HPE_INVALID_HEADER_TOKEN
         HPE_INVALID_CONTENT_LENGTH
-        HPE_INVALID_CHUNK_SIZE
         HPE_INVALID_TRANSFER_ENCODING
         HPE_LF_EXPECTED
         HPE_CR_EXPECTED

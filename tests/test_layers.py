@@ -16,7 +16,7 @@ PACKAGE = ROOT / "fastasgi"
 
 LINES = [
     # L0: leaves
-    {"errors", "asgi", "version", "fa", "llhttp"},
+    {"errors", "asgi", "version", "fa", "linux", "llhttp", "waits"},
     {"fields", "logging", "sockets", "middleware", "middleware.asgi2"},
     {"options", "importer"},
     {"sources", "loops"},
@@ -24,12 +24,13 @@ LINES = [
     # L1: plain Python of the process; engines and shared numbers
     {"lifespan"},
     {"_runtime"},
-    {"_request", "_response", "_access"},
+    {"_head", "_response", "_access"},
+    {"_request"},
     # L2: connections as bytes in and out
     {"_channel"},
     {"_socket", "_transport", "_memory"},
+    {"_poller"},
     # L3: one request
-    {"waits"},
     {"_exchange"},
     # L5: one connection
     {"_http1"},
