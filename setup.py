@@ -220,7 +220,7 @@ def modules():
     """One extension for each `fastasgi/_*.pyx`; the epoll channel exists on Linux only."""
     depends = [*listed("fastasgi/*.pxd"), *listed("csrc/*.h"), "csrc/llhttp/include/llhttp.h"]
     for source in listed("fastasgi/_*.pyx"):
-        if source.endswith("/_socket.pyx") and not sys.platform.startswith("linux"):
+        if source.endswith(("/_socket.pyx", "/_poller.pyx")) and not sys.platform.startswith("linux"):
             continue
         name = source.removesuffix(".pyx").replace("/", ".")
         yield Extension(name, [source], include_dirs=INCLUDE, depends=depends)

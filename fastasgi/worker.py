@@ -19,7 +19,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ from .lifespan import Lifespan
 from .logging import can_bypass, server_logger
 
 if sys.platform == "linux":
-    from ._socket import Poller
+    from ._poller import Poller
 
 if TYPE_CHECKING:
     from .config import Config
@@ -134,15 +134,21 @@ class Server:
 
     def run(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Serve in an event loop of its own until stopped. Raises `StartupError`."""
-        self.config.load()  # before there is a loop: an application may look for none, or bring its own
-        with asyncio.Runner(loop_factory=self.config.get_loop_factory()) as runner:
-            runner.run(self.serve(sockets))
+        try:
+            self.config.load()  # before there is a loop: what an application does at import finds none
+            with asyncio.Runner(loop_factory=self.config.get_loop_factory()) as runner:
+                runner.run(self.serve(sockets))
+        except StartupError as error:
+            self.exit_code = error.exit_code
+            raise
 
     async def serve(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Serve in the running loop until stopped. `sockets` are listening sockets to use instead of binding;
         they are closed at the end. Raises `StartupError`."""
         with self.capture_signals():
             await self.startup(sockets)
+            if not self.started:
+                return  # stopped while it started
             try:
                 await self.main_loop()
             except Exception:
@@ -164,8 +170,14 @@ class Server:
             sockets = self._sockets = listening.bind(config)
         try:
             self.lifespan = Lifespan(config, config.loaded_app, self._loop)
-            await self.lifespan.startup()
-            await self._listen(sockets)
+            if await self._stopped_during(self.lifespan.startup()):
+                self._close_sockets(sockets)
+                return
+            try:
+                await self._listen(sockets)
+            except BaseException:
+                await self.lifespan.shutdown()
+                raise
         except BaseException:
             self._close_sockets(sockets)
             raise
@@ -173,6 +185,28 @@ class Server:
         self.started = True
         for sock in sockets:
             server_logger.info("fastasgi running on %s (Press CTRL+C to quit)", listening.describe(sock))
+
+    async def _stopped_during(self, starting: Coroutine[Any, Any, None]) -> bool:
+        """Await `starting`, unless a signal asks for the end first: then it is cancelled, and True returned."""
+        assert self._woken is not None
+        task = asyncio.ensure_future(starting)
+        woken = asyncio.ensure_future(self._woken.wait())
+        try:
+            while not task.done() and not self.should_exit:
+                await asyncio.wait({task, woken}, return_when=asyncio.FIRST_COMPLETED)
+                if woken.done() and not self.should_exit:
+                    self._woken.clear()
+                    woken = asyncio.ensure_future(self._woken.wait())
+        finally:
+            woken.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+        if task.cancelled():
+            server_logger.info("stopped during startup")
+            return True
+        task.result()
+        return False
 
     async def _listen(self, sockets: Sequence[socket.socket]) -> None:
         assert self._loop is not None and self.lifespan is not None

@@ -9,7 +9,7 @@ import pytest
 from drive import turn
 from fastasgi._http1 import Http1
 from fastasgi._runtime import Runtime
-from fastasgi._socket import Poller
+from fastasgi._poller import Poller
 from fastasgi._transport import TransportChannel
 from wire import CASES, byte_by_byte, in_pieces
 from wire_serve import Recorder, check_outcome, made_to_end, over_socket

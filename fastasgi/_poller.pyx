@@ -1,0 +1,444 @@
+# cython: freethreading_compatible=True
+"""Own socket I/O on Linux: one epoll set per worker, registered as a reader of its running event loop.
+
+The loop stays in charge: tasks, timers and signals are asyncio's. It sees one descriptor, and calls `Poller.run()` once
+for all connections that are ready. For each: one recv() into a buffer that all share, the handler in C, and, at the end
+of the batch, one send().
+
+Edge-triggered, so nothing is asked of epoll per request. What an edge does not tell again is remembered: `has_unread`
+(bytes were left in the kernel) and `seen_events` (the peer's end came while nothing was read); resume() queues the
+channel, and the queue is served from the loop while it is not empty.
+
+Output of a batch is deferred to its end, because a send() that wakes a sleeping reader costs several times one that
+does not; at most MAX_DEFERRED channels and DEFER_NS wait. Outside of a batch a write leaves at once.
+"""
+
+import logging
+import os
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.errno cimport EAGAIN, ECONNRESET, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from fastasgi._channel cimport CHANNEL_CLOSED, CHANNEL_LINGERING, CHANNEL_OPEN
+from fastasgi._runtime cimport Runtime
+from fastasgi._socket cimport ADDRESS_BYTES, Owner, SocketChannel, error_of
+from fastasgi.linux cimport (
+    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP,
+    IPPROTO_TCP, MSG_PEEK, SO_OOBINLINE, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET, TCP_NODELAY, accept4, close,
+    epoll_create1, epoll_ctl, epoll_event, epoll_wait, recv, setsockopt, sockaddr, socklen_t,
+)
+
+cdef extern from "Python.h":
+    int _PyBytes_Resize(PyObject **data, Py_ssize_t n) except -1
+
+cdef object logger = logging.getLogger("fastasgi.error")
+
+cdef uint32_t LISTENER = 0xFFFFFFFF     # generation that marks a listener; constant
+
+cdef enum:
+    SOLO_NEEDED = 2                 # single events in a row before a connection counts as the only active one
+    SOLO_PENALTY = -16              # streak after a guess that missed
+
+RETRY_ACCEPT_S = 1.0
+"""How long accepting rests when descriptors or memory have run out, unless a connection closes before."""
+
+
+@cython.final
+cdef class Poller(Owner):
+    """The connections of one worker. To be made in the process and loop that use it, after any fork."""
+
+    def __cinit__(self):
+        self.epfd = -1
+
+    def __init__(self, Runtime runtime not None):
+        self.runtime = runtime
+        self.loop = runtime.loop
+        self.slots, self.generations, self.free_slots = [], [], []
+        self.dead, self.queue, self.listeners = [], [], []
+        self.servers = {}
+        self.buffer = <char *>PyMem_Malloc(READ_BYTES)
+        if self.buffer == NULL:
+            raise MemoryError
+        self.epfd = epoll_create1(EPOLL_CLOEXEC)
+        if self.epfd < 0:
+            raise error_of(errno)
+        runtime.room_waiters.append(self._room_came)
+        self.loop.add_reader(self.epfd, self.run)
+
+    def __dealloc__(self):
+        PyMem_Free(self.buffer)
+        if self.epfd >= 0:
+            close(self.epfd)
+
+    def listen(self, sock):
+        """Accept connections from a bound, listening, non-blocking socket object, which stays the caller's."""
+        cdef int yes = 1
+        cdef int fd = sock.fileno()
+        # Both are inherited by what is accepted. Urgent data inline: out of band it would never be an edge.
+        setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &yes, sizeof(yes))
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes))
+        self.listeners.append(sock)
+        self.is_listening = True
+        self._watch_listener(len(self.listeners) - 1, True)
+
+    def stop_listening(self):
+        """Accept no more; what waits in the backlog stays there for whoever shares the socket."""
+        if self.is_listening:
+            self.is_listening = False
+            if not self.is_accepting_paused:
+                for index in range(len(self.listeners)):
+                    self._watch_listener(index, False)
+
+    def close(self):
+        """Abort what is left and let go of the loop."""
+        if self.epfd < 0:
+            return
+        self.stop_listening()
+        for channel in list(self.slots):
+            if channel is not None:
+                (<SocketChannel>channel).abort()
+        self.loop.remove_reader(self.epfd)
+        self.runtime.room_waiters.remove(self._room_came)
+        close(self.epfd)
+        self.epfd = -1
+        self.dead.clear()
+
+    # --- one turn -----------------------------------------------------------------------------------------------------
+
+    def run(self):
+        """Serve every connection that is ready: the callback of the loop."""
+        self.runtime.refresh()
+        self.is_running = True
+        try:
+            if self.solo_streak < SOLO_NEEDED or not self._poll_solo():
+                self._poll()
+        finally:
+            self._end_batch()
+
+    def run_queue(self):
+        """Serve the channels that asked for it: unread bytes, a tail, a full share of the last turn."""
+        cdef SocketChannel channel
+        cdef list batch = self.queue
+        self.queue = []
+        self.is_scheduled = False
+        self.runtime.refresh()
+        self.is_running = True
+        try:
+            for channel in batch:
+                channel.is_queued = False
+                if channel.state != CHANNEL_CLOSED:
+                    self._serve(channel, 0)
+        finally:
+            self._end_batch()
+
+    cdef int _poll_solo(self) except -1:
+        """Try the connection that was the only active one of late, without asking epoll; returns 1 when it was.
+
+        Saves one system call of four for a client that waits for its answers. The others are looked at after
+        SOLO_HITS requests at the latest: the loop's own poll sees them meanwhile and calls again.
+        """
+        cdef uint32_t slot = <uint32_t>self.solo
+        cdef SocketChannel channel
+        cdef ssize_t n
+        if self.solo_hits >= SOLO_HITS or <uint32_t>self.generations[slot] != <uint32_t>(self.solo >> 32):
+            self.solo_hits = 0
+            return 0
+        channel = <SocketChannel>self.slots[slot]
+        if channel.state != CHANNEL_OPEN or channel.is_paused or channel.waits_for_room or not channel.handler.wants_input():
+            return 0
+        n = recv(channel.fd, self.buffer, READ_BYTES, 0)
+        if n <= 0:
+            self.solo_streak = SOLO_PENALTY     # epoll tells what it is
+            return 0
+        self.solo_hits += 1
+        try:
+            channel.handler.feed(self.buffer, n, None)
+            if n == READ_BYTES and channel.state == CHANNEL_OPEN:
+                channel.has_unread = True
+                self.enqueue(channel)
+        except BaseException as error:
+            self._guard(channel, error)
+        return 1
+
+    cdef int _poll(self) except -1:
+        cdef int i, n
+        n = epoll_wait(self.epfd, self.events, MAX_EVENTS, 0)
+        if n < 0:
+            if errno == EINTR:
+                return 0
+            raise error_of(errno)
+        if n == 1 and self.events[0].u64 == self.solo:
+            self.solo_streak += 1
+        else:
+            self.solo_streak = min(self.solo_streak, 0)
+            self.solo = self.events[0].u64 if n == 1 else 0
+        self.solo_hits = 0
+        for i in range(n):
+            self._dispatch(self.events[i].u64, self.events[i].events)
+            if self.n_deferred and self.runtime.refresh() - self.deferred_since_ns > DEFER_NS:
+                self._flush_deferred()
+        return 0
+
+    cdef int _dispatch(self, uint64_t data, uint32_t events) except -1:
+        """One event, if its channel is still the one it was registered for."""
+        cdef uint32_t slot = <uint32_t>data
+        cdef uint32_t generation = <uint32_t>(data >> 32)
+        if generation == LISTENER:
+            self.solo_streak = 0
+            return self._accept(slot)
+        if <uint32_t>self.generations[slot] != generation:
+            return 0
+        return self._serve(<SocketChannel>self.slots[slot], events)
+
+    cdef int _serve(self, SocketChannel channel, uint32_t events) except -1:
+        """What an event, or the queue, asks of one channel. An error of ours ends that connection alone."""
+        try:
+            if channel.wants_resumed:
+                channel.wants_resumed = False
+                if channel.handler is not None:
+                    channel.handler.resumed()
+            if events & EPOLLOUT and channel.waits_for_room and channel.fd >= 0:
+                channel.flush()
+            events |= channel.seen_events
+            if channel.fd >= 0 and (channel.has_unread or events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)):
+                self._read(channel, events)
+        except BaseException as error:
+            self._guard(channel, error)
+        return 0
+
+    cdef int _read(self, SocketChannel channel, uint32_t events) except -1:
+        """recv() until the kernel has no more, the handler wants no more, or the share of this turn is used up."""
+        cdef ssize_t n, room
+        cdef size_t wanted, budget = READ_BUDGET
+        if channel.state == CHANNEL_LINGERING:
+            return channel.discard()
+        while channel.state == CHANNEL_OPEN:
+            if channel.is_paused or not channel.handler.wants_input():
+                channel.has_unread = True
+                channel.seen_events = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)
+                return self._peek(channel) if channel.seen_events else 0
+            channel.has_unread = False
+            channel.seen_events = 0
+            wanted = channel.handler.wanted()
+            if wanted > READ_BYTES:
+                room = min(wanted, <size_t>DIRECT_BYTES)
+                n = self._read_direct(channel, room)
+            else:
+                room = READ_BYTES
+                n = recv(channel.fd, self.buffer, READ_BYTES, 0)
+                if n > 0:
+                    channel.handler.feed(self.buffer, n, None)
+            if n == 0:
+                return channel.handler.eof()
+            if n < 0:
+                if errno == EINTR:
+                    continue
+                return 0 if errno == EAGAIN else channel._lost(errno)
+            if n < room and not events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+                return 0        # drained
+            if <size_t>n >= budget:
+                channel.has_unread = True
+                channel.seen_events = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)
+                return self.enqueue(channel)
+            budget -= n
+        return 0
+
+    cdef int _read_direct(self, SocketChannel channel, size_t wanted) except -2:
+        """Read body bytes into an object of their own, which goes to the application as it is; returns what recv()
+        returns, errno included."""
+        cdef PyObject *data
+        cdef ssize_t n
+        cdef int saved
+        data_object = PyBytes_FromStringAndSize(NULL, wanted)
+        data = <PyObject *>data_object
+        n = recv(channel.fd, PyBytes_AS_STRING(data_object), wanted, 0)
+        if n <= 0:
+            return <int>n
+        if <size_t>n < wanted:
+            Py_INCREF(data_object)
+            data_object = None
+            _PyBytes_Resize(&data, n)
+            data_object = <object>data
+            Py_DECREF(data_object)
+        channel.handler.feed(PyBytes_AS_STRING(data_object), n, data_object)
+        return <int>n
+
+    cdef int _peek(self, SocketChannel channel) except -1:
+        """The peer's end was seen while nothing is read: find out which end, without taking bytes."""
+        cdef char first
+        cdef ssize_t n
+        if channel.seen_events & (EPOLLHUP | EPOLLERR):
+            return channel._lost(ECONNRESET)     # both directions are gone
+        n = recv(channel.fd, &first, 1, MSG_PEEK)
+        if n == 0:
+            channel.seen_events = 0
+            channel.has_unread = False
+            return channel.handler.eof()
+        if n < 0 and errno != EAGAIN and errno != EINTR:
+            return channel._lost(errno)
+        return 0
+
+    # --- accepting ----------------------------------------------------------------------------------------------------
+
+    def _watch_listener(self, uint32_t index, bint watched):
+        """Put a listener into the epoll set, level-triggered, or take it out."""
+        cdef epoll_event event
+        event.events = EPOLLIN
+        event.u64 = <uint64_t>LISTENER << 32 | index
+        cdef int fd = self.listeners[index].fileno()
+        if fd >= 0 and epoll_ctl(self.epfd, EPOLL_CTL_ADD if watched else EPOLL_CTL_DEL, fd, &event) < 0:
+            raise error_of(errno)
+
+    cdef int _accept(self, int index) except -1:
+        """Take new connections, a bounded number a turn."""
+        cdef unsigned char address[128]
+        cdef socklen_t n
+        cdef int fd, left
+        cdef int listener = self.listeners[index].fileno()
+        if not self.is_listening or self.is_accepting_paused:
+            return 0
+        for left in range(MAX_ACCEPTS):
+            if self.runtime.connections >= self.runtime.max_connections \
+                    and not self.runtime.close_idle(MAX_ACCEPTS):
+                return self._pause_accepting()
+            n = sizeof(address)
+            fd = accept4(listener, <sockaddr *>address, &n, SOCK_NONBLOCK | SOCK_CLOEXEC)
+            if fd < 0:
+                return self._accept_failed(errno)
+            self._adopt(fd, address, min(n, <socklen_t>ADDRESS_BYTES))
+        return 0
+
+    cdef int _adopt(self, int fd, const unsigned char *address, uint32_t address_n) except -1:
+        """Make a channel for an accepted socket."""
+        cdef epoll_event event
+        cdef SocketChannel channel = SocketChannel.__new__(SocketChannel)
+        channel.fd = fd
+        channel.runtime, channel.poller = self.runtime, self
+        memcpy(channel.address, address, address_n)
+        channel.address_n = address_n
+        if self.free_slots:
+            channel.slot = self.free_slots.pop()
+            self.slots[channel.slot] = channel
+        else:
+            channel.slot = len(self.slots)
+            self.slots.append(channel)
+            self.generations.append(1)
+        event.events = EPOLLIN | EPOLLRDHUP | EPOLLET
+        event.u64 = <uint64_t>(<uint32_t>self.generations[channel.slot]) << 32 | channel.slot
+        if epoll_ctl(self.epfd, EPOLL_CTL_ADD, fd, &event) < 0:
+            error = error_of(errno)
+            self.bury(channel)
+            raise error
+        return channel.opened()
+
+    cdef int _accept_failed(self, int error) except -1:
+        if error == EMFILE or error == ENFILE or error == ENOBUFS or error == ENOMEM:
+            if not self.has_warned:
+                self.has_warned = True
+                logger.error(
+                    "cannot accept connections: %s; they wait in the backlog until some close (see ulimit -n)",
+                    os.strerror(error))
+            self.loop.call_later(RETRY_ACCEPT_S, self._room_came)
+            return self._pause_accepting()
+        return 0        # none left, or one that has gone again: its turn is over either way
+
+    cdef int _pause_accepting(self) except -1:
+        """Take the listeners out of the set: level-triggered, they would wake us without end."""
+        if not self.is_accepting_paused:
+            self.is_accepting_paused = True
+            for index in range(len(self.listeners)):
+                self._watch_listener(index, False)
+        return 0
+
+    def _room_came(self):
+        """A connection closed, or some time has passed: accept again."""
+        if self.is_accepting_paused and self.epfd >= 0:
+            self.is_accepting_paused = False
+            if self.is_listening:
+                for index in range(len(self.listeners)):
+                    self._watch_listener(index, True)
+
+    # --- batches ------------------------------------------------------------------------------------------------------
+
+    cdef int enqueue(self, SocketChannel channel) except -1:
+        """Serve the channel in the next turn of the loop."""
+        if not channel.is_queued and channel.state != CHANNEL_CLOSED:
+            channel.is_queued = True
+            self.queue.append(channel)
+            if not self.is_scheduled:
+                self.is_scheduled = True
+                self.loop.call_soon(self.run_queue)
+        return 0
+
+    cdef int defer(self, SocketChannel channel) except -1:
+        """Write the channel's output at the end of the batch."""
+        if not channel.is_deferred:
+            if self.n_deferred == 0:
+                self.deferred_since_ns = self.runtime.now_ns
+            channel.is_deferred = True
+            self.deferred[self.n_deferred] = <PyObject *>channel
+            self.n_deferred += 1
+            if self.n_deferred == MAX_DEFERRED:
+                return self._flush_deferred()
+        return 0
+
+    cdef int _flush_deferred(self) except -1:
+        cdef SocketChannel channel
+        cdef uint32_t i, n = self.n_deferred
+        self.n_deferred = 0
+        for i in range(n):
+            channel = <SocketChannel>self.deferred[i]       # alive: closed channels are in `dead` until the batch ends
+            channel.is_deferred = False
+            if channel.fd >= 0 and not channel.waits_for_room:
+                try:
+                    channel.flush()
+                except BaseException as error:
+                    self._guard(channel, error)
+        return 0
+
+    cdef int _end_batch(self) except -1:
+        """Write what was deferred, release what was closed, and let an application's exit go on its way."""
+        cdef object fatal
+        while self.n_deferred:
+            self._flush_deferred()
+        self.is_running = False
+        if self.dead:
+            self.dead.clear()
+        if self.fatal is not None:
+            fatal, self.fatal = self.fatal, None
+            raise fatal
+        return 0
+
+    cdef int _guard(self, SocketChannel channel, object error) except -1:
+        """An exception came out of a connection: its end, not the worker's."""
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):
+            self.fatal = error
+            return channel.abort()
+        return self.runtime.guard(channel, error)
+
+    cdef int bury(self, SocketChannel channel) except -1:
+        """Close the descriptor and free the slot. The object lives to the end of the batch, where its frames may be."""
+        cdef epoll_event event
+        if channel.fd < 0:
+            return 0
+        epoll_ctl(self.epfd, EPOLL_CTL_DEL, channel.fd, &event)
+        close(channel.fd)
+        channel.fd = -1
+        channel.waits_for_room = False
+        self.generations[channel.slot] = (self.generations[channel.slot] + 1) & 0x7FFFFFFF
+        self.slots[channel.slot] = None
+        self.free_slots.append(channel.slot)
+        self.dead.append(channel)
+        if not self.is_running and len(self.dead) == 1:
+            self.loop.call_soon(self._release)
+        return 0
+
+    def _release(self):
+        if not self.is_running:
+            self.dead.clear()
