@@ -8,6 +8,7 @@ makes one system call for many requests.
 import http
 import os
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.string cimport memcpy, memmove
@@ -26,6 +27,7 @@ for _status in http.HTTPStatus:
     SUFFIXES[_status.value] = b'" %d %b\n' % (_status.value, _status.phrase.encode())
 
 
+@cython.final
 cdef class AccessLog:
     """Access lines of one worker. `fd` >= 0: written there with `prefix`; else given to `logger`."""
 

@@ -34,7 +34,8 @@ cdef class Handler:
 
 
 cdef class Channel(Member):
-    cdef Handler handler
+    cdef Handler handler        # None once the connection is gone
+    cdef Handler retired        # the same then: calls into it may still be on the stack
     cdef str scheme             # "http", "https"
     cdef object client          # (host, port), (path, None) or None; take_addresses() sets both
     cdef object server

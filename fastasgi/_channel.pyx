@@ -101,6 +101,7 @@ cdef class Channel(Member):
             return 0
         self.state = CHANNEL_CLOSED
         self.leave()
+        self.retired = handler
         self.handler = None
         if handler is not None:
             try:

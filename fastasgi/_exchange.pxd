@@ -33,9 +33,7 @@ cdef class ExchangeTables:
     cdef dict asgi              # {"version", "spec_version"}
     cdef dict task_options      # keyword arguments of asyncio.Task; "context" changes
     cdef object task_factory_of     # loop.get_task_factory
-
-    cdef object start(self, Runtime runtime, object coroutine)
-    cdef object _start_by_factory(self, Runtime runtime, object factory, object coroutine, object context)
+    cdef object server              # the one in the template
 
 
 cdef class HttpExchange:
@@ -83,13 +81,20 @@ cdef class HttpExchange:
     cdef int body_taken(self) except -1
     cdef int task_ended(self) except -1
     # --- private
+    cdef object _start_task(self, ExchangeTables tables, object coroutine)
+    cdef object _start_by_factory(self, object factory, object coroutine, object context)
+    cdef int _not_started(self) except -1
+    cdef int _exited(self) except -1
+    cdef int _ended_by_exit(self) except -1
     cdef int _start_response(self, dict message) except -1
     cdef object _send_body(self, dict message)
     cdef int _wake(self, list waiters) except -1
     cdef int _end_task(self, object task) except -1
+    cdef int _judge_task(self, object task) except -1
     cdef int _app_failed(self, object error) except -1
     cdef int _log_access(self) except -1
     cdef bint _burst_is_over(self, size_t n) noexcept
 
 
 cdef dict build_scope(HttpExchange exchange, ExchangeTables tables)
+cdef int raised() except -1

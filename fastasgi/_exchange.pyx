@@ -16,9 +16,11 @@ import inspect
 import logging
 import sys
 
+cimport cython
 from cpython.bytes cimport PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_Copy, PyDict_GetItemWithError
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
 from fastasgi import waits
 from fastasgi.errors import ApplicationError, ClientDisconnected
 from fastasgi.fa cimport fa_monotonic_ns
@@ -30,13 +32,24 @@ from fastasgi._response cimport FRAMING_LENGTH
 cdef extern from "Python.h":
     object PyContext_Copy(object context)
     bint PyCoro_CheckExact(object coroutine)
-    object PyObject_Call(object callable, object args, object kwargs)
+    PyObject *PyObject_Call(PyObject *callable, PyObject *args, PyObject *kwargs)
+    void PyErr_Clear()
+    PyObject *PyObject_Vectorcall(PyObject *callable, PyObject **args, size_t n, PyObject *names)
+
+    ctypedef struct PyMethodDef:
+        pass
+    ctypedef struct PyMethodDescrObject:
+        PyMethodDef *d_method
+    object PyCFunction_NewEx(PyMethodDef *method, object self, PyObject *module)
 
 cdef object logger = logging.getLogger("fastasgi.error")
 cdef object Task = asyncio.Task
 cdef object receive_coroutine = waits.receive
 cdef object writable_coroutine = waits.writable
 cdef object next_turn = asyncio.sleep
+cdef object TASK_DONE = Task.done
+cdef object TASK_EXCEPTION = Task.exception
+cdef object RECEIVE, SEND           # method descriptors of HttpExchange, set below
 cdef bint CAN_START_EAGERLY = sys.version_info >= (3, 12)
 
 cdef str START = "http.response.start"
@@ -49,6 +62,7 @@ SPEC_VERSION = "2.5"
 
 # --- awaitables -------------------------------------------------------------------------------------------------------
 
+@cython.final
 cdef class Ready:
     """An awaitable that is already done: what send() returns when there is nothing to wait for.
 
@@ -86,6 +100,7 @@ async def _await(awaitable):
     return await awaitable
 
 
+@cython.final
 cdef class ExchangeTables:
     """What all exchanges of one worker share: the scope's template and how tasks are started."""
 
@@ -103,28 +118,37 @@ cdef class ExchangeTables:
             self.task_options["eager_start"] = True
         self.task_factory_of = runtime.loop.get_task_factory
 
-    cdef object start(self, Runtime runtime, object coroutine):
-        """A real Task for the application's coroutine, in a fresh copy of the worker's context.
 
-        Where Python can, the task takes its first step at once: an application that never suspends is done on return,
-        at no cost of a handle, a callback or a turn of the loop. Raises what the application raises as SystemExit or
-        KeyboardInterrupt.
-        """
-        cdef object factory = self.task_factory_of()
-        cdef object context = PyContext_Copy(runtime.context)
-        if factory is not None:
-            return self._start_by_factory(runtime, factory, coroutine, context)
-        self.task_options["context"] = context
-        return PyObject_Call(Task, (coroutine,), self.task_options)
+cdef inline object call_method(object descriptor, object instance):
+    """descriptor(instance), for a method descriptor of C."""
+    cdef PyObject *argument = <PyObject *>instance
+    cdef PyObject *result = PyObject_Vectorcall(<PyObject *>descriptor, &argument, 1, NULL)
+    if result == NULL:
+        raised()
+    found = <object>result
+    Py_DECREF(found)
+    return found
 
-    cdef object _start_by_factory(self, Runtime runtime, object factory, object coroutine, object context):
-        """The application chose its own kind of tasks. Factories differ in the keywords they take across versions."""
-        try:
-            return factory(runtime.loop, coroutine, context=context)
-        except TypeError:
-            if inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED:
-                raise
-        return Task(coroutine, loop=runtime.loop, context=context)
+
+cdef bint ended_well(object task) noexcept:
+    """True when a Task of C is done, was not cancelled, and raised nothing."""
+    cdef PyObject *argument = <PyObject *>task
+    cdef PyObject *error = PyObject_Vectorcall(<PyObject *>TASK_EXCEPTION, &argument, 1, NULL)
+    if error == NULL:
+        PyErr_Clear()       # CancelledError: whoever judges asks again
+        return False
+    Py_DECREF(<object>error)
+    return error == <PyObject *>None
+
+
+cdef inline object bound(object descriptor, object instance):
+    """A bound method made straight from its descriptor, without looking its name up."""
+    return PyCFunction_NewEx((<PyMethodDescrObject *>descriptor).d_method, instance, NULL)
+
+
+cdef int raised() except -1:
+    """For an exception that is already set, in a `try` that costs nothing while there is none."""
+    return -1
 
 
 cdef dict build_scope(HttpExchange exchange, ExchangeTables tables):
@@ -136,7 +160,8 @@ cdef dict build_scope(HttpExchange exchange, ExchangeTables tables):
         channel.take_addresses()
     scope["asgi"] = PyDict_Copy(tables.asgi)
     scope["client"] = channel.client
-    scope["server"] = channel.server
+    if channel.server is not tables.server:
+        scope["server"] = tables.template["server"] = tables.server = channel.server
     if channel.scheme is not None:
         scope["scheme"] = channel.scheme
     if runtime.state is not None:
@@ -264,7 +289,9 @@ cdef class HttpExchange:
     def take_message(self):
         """The next message for the application, or None when it must wait."""
         cdef bytes body
-        if self.body is not None and not self.is_disconnected:
+        if self.state >= RESPONSE_COMPLETE or (self.is_disconnected and not self.body_complete):
+            return {"type": "http.disconnect"}
+        if self.body is not None:
             body = self.body[0] if len(self.body) == 1 else b"".join(self.body)
             self.body = None
             self.body_waiting = 0
@@ -272,12 +299,10 @@ cdef class HttpExchange:
             if not self.body_complete:
                 self.body_taken()
             return {"type": "http.request", "body": body, "more_body": not self.body_complete}
-        if self.body_complete and not self.body_delivered and not self.is_disconnected:
+        if self.body_complete and not self.body_delivered:
             self.body_delivered = True
             return {"type": "http.request", "body": b"", "more_body": False}
-        if self.is_disconnected or self.state >= RESPONSE_COMPLETE:
-            return {"type": "http.disconnect"}
-        return None
+        return {"type": "http.disconnect"} if self.is_disconnected else None
 
     def message_waiter(self):
         """An awaitable that ends when take_message() is worth asking again."""
@@ -317,31 +342,87 @@ cdef class HttpExchange:
         """Call the application in a task of its own."""
         cdef Runtime runtime = self.runtime
         cdef ExchangeTables tables = runtime.exchange_tables
+        cdef object receive = bound(RECEIVE, self), send = bound(SEND, self)
+        cdef PyObject *arguments[3]
+        cdef PyObject *called
         runtime.requests_active += 1
         runtime.requests_total += 1
-        try:
-            coroutine = runtime.app(scope, self.receive, self.send)
-            if not PyCoro_CheckExact(coroutine) and not asyncio.iscoroutine(coroutine):
-                coroutine = _await(coroutine)
-        except Exception as error:
-            self._app_failed(error)
-            self.task_ended()
-            runtime.request_ended()
-            return 0
-        try:
-            task = tables.start(runtime, coroutine)
-        except BaseException:
-            # SystemExit and KeyboardInterrupt of the application come out of the constructor of an eager task.
-            self.abort()
-            self.task_ended()
-            runtime.request_ended()
-            raise
-        if task.done():
+        arguments[0], arguments[1], arguments[2] = <PyObject *>scope, <PyObject *>receive, <PyObject *>send
+        called = PyObject_Vectorcall(<PyObject *>runtime.app, arguments, 3, NULL)
+        if called == NULL:
+            return self._not_started()
+        coroutine = <object>called
+        Py_DECREF(coroutine)
+        if not PyCoro_CheckExact(coroutine) and not asyncio.iscoroutine(coroutine):
+            coroutine = _await(coroutine)
+        task = self._start_task(tables, coroutine)
+        if task.done() if type(task) is not Task else call_method(TASK_DONE, task):
             return self._end_task(task)
         self.task = task
         runtime.tasks.add(task)
         task.add_done_callback(self.on_task_done, context=runtime.context)
         return 0
+
+    cdef object _start_task(self, ExchangeTables tables, object coroutine):
+        """A real Task for the application's coroutine, in a fresh copy of the worker's context.
+
+        Where Python can, the task takes its first step at once: an application that never suspends is done on return,
+        at no cost of a handle, a callback or a turn of the loop. Raises the application's SystemExit and
+        KeyboardInterrupt; the exchange has ended then.
+        """
+        cdef object context = PyContext_Copy(self.runtime.context)
+        cdef object factory = tables.task_factory_of()
+        cdef tuple arguments
+        cdef PyObject *made
+        if factory is not None:
+            return self._start_by_factory(factory, coroutine, context)
+        tables.task_options["context"] = context
+        arguments = (coroutine,)
+        made = PyObject_Call(<PyObject *>Task, <PyObject *>arguments, <PyObject *>tables.task_options)
+        if made == NULL:
+            self._exited()
+        task = <object>made
+        Py_DECREF(task)
+        return task
+
+    cdef object _start_by_factory(self, object factory, object coroutine, object context):
+        """The application chose its own kind of tasks. Factories differ in the keywords they take across versions."""
+        cdef object loop = self.runtime.loop
+        try:
+            try:
+                return factory(loop, coroutine, context=context)
+            except TypeError:
+                if inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED:
+                    raise
+            return Task(coroutine, loop=loop, context=context)
+        except BaseException:
+            self._ended_by_exit()
+            raise
+
+    cdef int _not_started(self) except -1:
+        """The application was no coroutine function, or its call raised; the exception is set."""
+        try:
+            raised()
+        except Exception as error:
+            self._app_failed(error)
+        finally:
+            self.task_ended()
+            self.runtime.request_ended()
+        return 0
+
+    cdef int _exited(self) except -1:
+        """An exception that is already set came out of the task's first step: pass it on, the exchange has ended."""
+        try:
+            raised()
+        except BaseException:
+            self._ended_by_exit()
+            raise
+        return 0
+
+    cdef int _ended_by_exit(self) except -1:
+        self.abort()
+        self.task_ended()
+        return self.runtime.request_ended()
 
     def on_task_done(self, task):
         """Callback of a task that had suspended."""
@@ -350,29 +431,29 @@ cdef class HttpExchange:
         self._end_task(task)
 
     cdef int _end_task(self, object task) except -1:
-        """The application has ended: the only place where its failure becomes a log line, a 500 or an abort."""
-        try:
-            if task.cancelled():
-                if self.state < RESPONSE_COMPLETE:
-                    if self.state == RESPONSE_INIT and self.channel is not None:
-                        self.reply(503, "the request was cancelled")
-                    else:
-                        self.cut()
-            else:
-                error = task.exception()
-                if error is not None:
-                    self._app_failed(error)
-                elif self.state == RESPONSE_INIT:
-                    if not self.is_disconnected:
-                        logger.error("app returned without a response: expected %r", START)
-                    self.reply(500, "Internal Server Error")
-                elif self.state < RESPONSE_COMPLETE:
-                    if not self.is_disconnected:
-                        logger.error("app returned before its response was complete: expected %r with more_body=False", BODY)
-                    self.cut()
-        finally:
-            self.task_ended()
-            self.runtime.request_ended()
+        """The application has ended. The common end, complete and without an error, is seen at once."""
+        if self.state != RESPONSE_COMPLETE or type(task) is not Task or not ended_well(task):
+            self._judge_task(task)
+        self.task_ended()
+        return self.runtime.request_ended()
+
+    cdef int _judge_task(self, object task) except -1:
+        """The only place where an application's failure becomes a log line, a 500 or an abort."""
+        if task.cancelled():
+            if self.state == RESPONSE_INIT and self.channel is not None:
+                return self.reply(503, "Service Unavailable")
+            return self.cut() if self.state < RESPONSE_COMPLETE else 0
+        error = task.exception()
+        if error is not None:
+            return self._app_failed(error)
+        if self.state == RESPONSE_INIT:
+            if not self.is_disconnected:
+                logger.error("app returned without a response: expected %r", START)
+            return self.reply(500, "Internal Server Error")
+        if self.state < RESPONSE_COMPLETE:
+            if not self.is_disconnected:
+                logger.error("app returned before its response was complete: expected %r with more_body=False", BODY)
+            return self.cut()
         return 0
 
     cdef int _app_failed(self, object error) except -1:
@@ -407,10 +488,8 @@ cdef class HttpExchange:
         return 0
 
     cdef int disconnect(self) except -1:
-        """receive() gives http.disconnect from now on; send() still writes."""
+        """receive() gives http.disconnect from now on, behind a body that has come whole; send() still writes."""
         self.is_disconnected = True
-        self.body = None
-        self.body_waiting = 0
         if self.message_waiters is not None:
             self._wake(self.message_waiters)
         return 0
@@ -493,6 +572,10 @@ cdef bint is_departure(object error) except -1:
             return all([is_departure(each) for each in nested])
         error = error.__cause__ or error.__context__
     return False
+
+
+RECEIVE = HttpExchange.__dict__["receive"]
+SEND = HttpExchange.__dict__["send"]
 
 
 cdef object as_dict(object message):

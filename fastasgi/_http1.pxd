@@ -48,8 +48,7 @@ cdef class Http1(Handler):
     cdef Http1Exchange _begin(self)
     cdef int _start(self, Http1Exchange exchange) except -1
     cdef int _settle(self) except -1
-    cdef int _skip_rest(self) except -1
-    cdef bint _can_skip(self) noexcept
+    cdef int _skip_rest(self, size_t skipped) except -1
     cdef bint _may_persist(self, Http1Exchange exchange) noexcept
     cdef int _close(self, bint linger) except -1
     cdef int _fail(self, int status, str text) except -1

@@ -16,6 +16,7 @@ kernel, until the response before it is complete.
 
 import logging
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memcpy
 
@@ -23,7 +24,8 @@ from fastasgi._channel cimport HIGH_WATER, Channel
 from fastasgi._exchange cimport (
     BODY_HIGH_WATER, RESPONSE_ABORTED, RESPONSE_COMPLETE, RESPONSE_INIT, ExchangeTables, HttpExchange, build_scope,
 )
-from fastasgi._request cimport EVENT_BODY, EVENT_COMPLETE, EVENT_ERROR, EVENT_HEAD, RequestParser, RequestTables
+from fastasgi._head cimport RequestTables
+from fastasgi._request cimport EVENT_BODY, EVENT_COMPLETE, EVENT_ERROR, EVENT_HEAD, RequestParser
 from fastasgi._response cimport FRAMING_CHUNKED, FRAMING_NONE, ResponseTables, chunk_size_line, error_reply
 from fastasgi._runtime cimport (
     PHASE_WHOLE, TIMEOUT_BODY, TIMEOUT_BODY_RECHECK, TIMEOUT_FIRST_BYTE, TIMEOUT_HEAD, TIMEOUT_KEEP_ALIVE,
@@ -32,6 +34,8 @@ from fastasgi._runtime cimport (
 
 cdef object logger = logging.getLogger("fastasgi.error")
 
+cdef str GET = "GET"           # the template's values; the parser hands out these very objects
+cdef bytes SLASH = b"/", EMPTY = b""
 cdef bytes CRLF = b"\r\n"
 cdef bytes LAST_CHUNK = b"0\r\n\r\n"
 cdef bytes DATA_END_LAST_CHUNK = b"\r\n0\r\n\r\n"
@@ -42,6 +46,7 @@ cdef enum:
     NS_PER_S = 1_000_000_000
 
 
+@cython.final
 cdef class Http1(Handler):
     """The protocol of one connection. Made by its channel, which holds it until the connection is lost."""
 
@@ -128,7 +133,12 @@ cdef class Http1(Handler):
             return self._request_expired()
         if timeout == TIMEOUT_FIRST_BYTE or timeout == TIMEOUT_KEEP_ALIVE:
             # Left armed when a request begins, because taking it back would cost every request.
-            return self._close(False) if self.reading == READING_IDLE and self.tail is None else 0
+            if self.reading != READING_IDLE or self.tail is not None:
+                return 0
+            if self.channel.pending:        # not idle: the client is still taking the last answer
+                self.channel.arm(TIMEOUT_KEEP_ALIVE)
+                return 0
+            return self._close(False)
         if timeout == TIMEOUT_HEAD:
             return self._fail(408, "expected the rest of the request head") if self.reading == READING_HEAD else 0
         if self.reading == READING_BODY or self.reading == READING_SKIP:
@@ -169,15 +179,14 @@ cdef class Http1(Handler):
 
     cdef int _read(self, const char *p, size_t n, object owner) except -1:
         """Read one message from borrowed bytes; what is behind it becomes the tail, read in a loop."""
+        # An error that comes out of here ends the connection, so nothing needs to be put back.
         self.is_feeding = True
-        try:
-            self._read_message(p, n, owner)
-            if self.exchange is None or self.exchange.state >= RESPONSE_COMPLETE:
-                self._settle()
-            if self.tail is not None and self.reading < READING_DONE:
-                self._read_tail()
-        finally:
-            self.is_feeding = False
+        self._read_message(p, n, owner)
+        if self.exchange is None or self.exchange.state >= RESPONSE_COMPLETE:
+            self._settle()
+        if self.tail is not None and self.reading < READING_DONE:
+            self._read_tail()
+        self.is_feeding = False
         return 0
 
     cdef int _read_tail(self) except -1:
@@ -186,18 +195,15 @@ cdef class Http1(Handler):
         cdef bint was_feeding = self.is_feeding
         cdef bytes tail
         self.is_feeding = True
-        try:
-            while self.tail is not None and self.reading < READING_DONE:
-                if left == 0:
-                    self.channel.schedule()
-                    return 0
-                left -= 1
-                tail = self.tail
-                self._read_message(PyBytes_AS_STRING(tail) + self.tail_at, PyBytes_GET_SIZE(tail) - self.tail_at, None)
-                if self.exchange is None or self.exchange.state >= RESPONSE_COMPLETE:
-                    self._settle()
-        finally:
-            self.is_feeding = was_feeding
+        while self.tail is not None and self.reading < READING_DONE and left:
+            left -= 1
+            tail = self.tail
+            self._read_message(PyBytes_AS_STRING(tail) + self.tail_at, PyBytes_GET_SIZE(tail) - self.tail_at, None)
+            if self.exchange is None or self.exchange.state >= RESPONSE_COMPLETE:
+                self._settle()
+        self.is_feeding = was_feeding
+        if self.tail is not None and self.reading < READING_DONE:
+            return self.channel.schedule()
         if self.tail is None and self.channel is not None:
             if self.channel.is_paused and self.reading < READING_DONE:
                 self.channel.resume()
@@ -302,18 +308,21 @@ cdef class Http1(Handler):
         exchange.response.http_minor = parser.http_minor
         exchange.response.is_head_method = parser.method == "HEAD"
         scope = build_scope(exchange, runtime.exchange_tables)
-        scope["method"] = parser.method
+        # What is as in the template already is not set again.
         scope["path"] = runtime.root_path + parser.path if runtime.root_path else parser.path
-        scope["raw_path"] = parser.raw_path
-        scope["query_string"] = parser.query
         scope["headers"] = parser.headers
+        if parser.method is not GET:
+            scope["method"] = parser.method
+        if parser.raw_path is not SLASH:
+            scope["raw_path"] = parser.raw_path
+        if parser.query is not EMPTY:
+            scope["query_string"] = parser.query
         if parser.http_minor == 0:
             scope["http_version"] = "1.0"
         exchange.scope = scope
         exchange.expects_continue = parser.expects_continue
-        self.keep_alive = parser.keep_alive and not runtime.draining
+        self.keep_alive = parser.keep_alive and runtime.keeps_alive and not runtime.draining
         self.exchange = exchange
-        self.skipped = 0
         self.reading = READING_BODY
         parser.clear()
         return exchange
@@ -347,10 +356,10 @@ cdef class Http1(Handler):
             exchange.channel = None
             if self.runtime.timeouts_ns[TIMEOUT_REQUEST]:
                 self.channel.disarm(PHASE_WHOLE)
-            if not self.keep_alive:
+            if not self.keep_alive or exchange.body_waiting > self.runtime.unread_body_bytes:
                 return self._close(self.reading == READING_BODY or self.tail is not None)
             if self.reading == READING_BODY:
-                return self._skip_rest()
+                return self._skip_rest(exchange.body_waiting)
         if self.reading != READING_DONE or self.channel.pending > HIGH_WATER:
             return 0        # a client that does not read its answers gets no more of them; writable() goes on
         self.reading = READING_IDLE
@@ -362,28 +371,26 @@ cdef class Http1(Handler):
                 self.channel.resume()
         return 0
 
-    cdef int _skip_rest(self) except -1:
-        """The response is complete before the request: read the rest, so that the connection can go on."""
-        if not self._can_skip() or self.saw_eof:
+    cdef int _skip_rest(self, size_t skipped) except -1:
+        """The response is complete before the request: read the rest, so that the connection can go on. `skipped`
+        bytes came already and were not taken."""
+        if skipped + self.parser.body_left() > self.runtime.unread_body_bytes or self.saw_eof:
             return self._close(True)
         self.reading = READING_SKIP
+        self.skipped = skipped
         if self.channel.is_paused or self.channel.has_unread:
             self.channel.resume()
         return 0
-
-    cdef bint _can_skip(self) noexcept:
-        """True when what is left of the request body is, or may be, within limit_unread_body."""
-        return self.parser.body_left() <= self.runtime.unread_body_bytes
 
     cdef bint _may_persist(self, Http1Exchange exchange) noexcept:
         """Whether the connection can go on behind the response that now begins."""
         if not self.keep_alive or self.runtime.draining or (self.saw_eof and self.tail is None):
             return False
-        if self.reading == READING_BODY:
+        if self.reading == READING_BODY and exchange.expects_continue:
             # A client that was not told to continue may send its body, or not: nobody can say where the next
             # request begins (RFC 9110 section 10.1.1).
-            return self._can_skip() and not exchange.expects_continue
-        return True
+            return False
+        return exchange.body_waiting + self.parser.body_left() <= self.runtime.unread_body_bytes
 
     cdef int _close(self, bint linger) except -1:
         self.reading = READING_CLOSED
@@ -403,6 +410,7 @@ cdef class Http1(Handler):
         return self._close(True)
 
 
+@cython.final
 cdef class Http1Exchange(HttpExchange):
     """One request of an HTTP/1 connection and its response."""
 

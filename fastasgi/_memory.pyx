@@ -5,6 +5,7 @@ The third body of a Channel, beside `_socket` and `_transport`: tests feed it ev
 clock, and `bench/engine.py` counts the instructions between `feed` and the bytes of the answer.
 """
 
+cimport cython
 from fastasgi._channel cimport (
     CHANNEL_CLOSED, CHANNEL_CLOSING, CHANNEL_LINGERING, CHANNEL_OPEN, LOW_WATER, Channel,
 )
@@ -13,6 +14,7 @@ from fastasgi._runtime cimport PHASE_WRITE, TIMEOUT_LINGER, TIMEOUT_STALL, Runti
 cdef list STATES = ["open", "closing", "closing", "closed"]
 
 
+@cython.final
 cdef class MemoryChannel(Channel):
     """One connection in memory. `client`, `server` and `scheme` are those of the scope.
 

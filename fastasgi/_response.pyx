@@ -7,12 +7,16 @@ control bytes but HTAB (section 5.5), so that no field can smuggle another one o
 
 import http
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.string cimport memcpy
 
 from fastasgi.errors import ApplicationError
 from fastasgi.fa cimport fa_decimal, fa_equals_lower, fa_hex, fa_is_field_value, fa_is_token, fa_parse_decimal
+
+cdef extern from "Python.h":
+    long PyLong_AsLongAndOverflow(object number, int *overflow)
 
 cdef enum:                      # fields that the server would add itself, as bits
     SEEN_LENGTH = 1
@@ -64,6 +68,7 @@ cdef object wrong_field(object name, object value):
         f"app gave header {name!r:.100} an illegal value: expected no CR, LF, NUL or other control byte, came {value!r:.100}")
 
 
+@cython.final
 cdef class ResponseTables:
     """The scratch buffer of one worker in which heads are assembled, and the fields every response gets."""
 
@@ -135,12 +140,16 @@ cdef class ResponseTables:
         return PyBytes_FromStringAndSize(self.buffer, self.n)
 
     cdef int _status_line(self, object status, ResponseHead *head) except -1:
-        cdef int code
-        if not isinstance(status, int) or isinstance(status, bool):
-            raise ApplicationError(f"app gave the status {status!r:.100}: expected an int")
-        if not 100 <= status <= 999:
+        cdef int code, overflow
+        cdef long wide
+        if type(status) is not int:
+            if not isinstance(status, int) or isinstance(status, bool):
+                raise ApplicationError(f"app gave the status {status!r:.100}: expected an int")
+            status = int(status)
+        wide = PyLong_AsLongAndOverflow(status, &overflow)
+        code = <int>wide if 0 <= wide < 1000 and not overflow else 0
+        if code < 100:
             raise ApplicationError(f"app gave the status {status}: expected 100 to 999")
-        code = status
         head.close = not head.keep_alive
         head.is_bodiless = code == 204 or code < 200
         head.framing = FRAMING_NONE if head.is_head_method or head.is_bodiless or code == 304 else FRAMING_CHUNKED
@@ -177,8 +186,7 @@ cdef class ResponseTables:
     cdef int _length(self, bytes value, ResponseHead *head, int seen) except -1:
         """Content-Length is written once, by _framing(), if the framing has one."""
         cdef uint64_t length
-        stripped = value.strip(b" \t")
-        if fa_parse_decimal(PyBytes_AS_STRING(stripped), PyBytes_GET_SIZE(stripped), &length):
+        if fa_parse_decimal(PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value), &length):
             raise ApplicationError(f"app gave the Content-Length {value!r:.100}: expected digits")
         if seen & SEEN_LENGTH and length != head.length:
             raise ApplicationError(f"app gave two Content-Lengths, {head.length} and {length}: expected one")

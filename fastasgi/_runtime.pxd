@@ -54,6 +54,7 @@ cdef class Runtime:
     cdef readonly uint64_t unread_body_bytes    # skipped before the connection closes
     cdef readonly uint64_t max_connections  # UINT64_MAX: unlimited
     cdef readonly uint64_t max_concurrency
+    cdef bint keeps_alive                   # False with timeout_keep_alive=0: one request a connection
     cdef readonly str root_path
     cdef readonly object config
     # --- the application and its loop

@@ -8,6 +8,7 @@ due time, so arming is appending and a sweep looks at the heads only. No timer o
 import time
 from contextvars import copy_context
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport UINT64_MAX, int64_t, uint64_t
 from libc.string cimport memset
@@ -98,10 +99,11 @@ cdef uint64_t or_unlimited(object value) except? 0:
 
 
 cdef int64_t as_ns(object seconds) except -1:
-    """None or 0 (never) to 0; else nanoseconds."""
-    return 0 if not seconds else max(1, <int64_t>(seconds * NS_PER_S))
+    """None (never) to 0; else nanoseconds, at least 1."""
+    return 0 if seconds is None else max(1, <int64_t>(seconds * NS_PER_S))
 
 
+@cython.final
 cdef class Runtime:
     """The shared part of a worker.
 
@@ -138,6 +140,7 @@ cdef class Runtime:
         self.max_connections = or_unlimited(config.limit_connections)
         self.max_concurrency = or_unlimited(config.limit_concurrency)
         self.min_body_rate = config.min_body_rate or 0
+        self.keeps_alive = config.timeout_keep_alive != 0
 
     def _set_timeouts(self, config):
         cdef int i

@@ -8,6 +8,7 @@ same marks on both bodies. The transport's own marks are set by us: uvloop's def
 import socket
 import struct
 
+cimport cython
 from fastasgi._channel cimport (
     CHANNEL_CLOSED, CHANNEL_CLOSING, CHANNEL_LINGERING, CHANNEL_OPEN, HIGH_WATER, LOW_WATER, Channel,
 )
@@ -16,6 +17,7 @@ from fastasgi._runtime cimport PHASE_WRITE, TIMEOUT_LINGER, TIMEOUT_STALL, Runti
 cdef bytes RESET = struct.pack("ii", 1, 0)      # struct linger: on, 0 s
 
 
+@cython.final
 cdef class TransportChannel(Channel):
     """One connection as an asyncio.Protocol; the factory of `loop.create_server`."""
 

@@ -7,20 +7,26 @@ takes nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from fastasgi._exchange import HttpExchange
+from collections.abc import Awaitable
+from typing import Any, Protocol
 
 
-async def receive(exchange: HttpExchange) -> dict[str, Any]:
+class Waiting(Protocol):
+    """What these coroutines ask of an exchange; `_exchange.HttpExchange` answers."""
+
+    def take_message(self) -> dict[str, Any] | None: ...
+    def message_waiter(self) -> Awaitable[None]: ...
+    def writable_waiter(self) -> Awaitable[None] | None: ...
+
+
+async def receive(exchange: Waiting) -> dict[str, Any]:
     """The next message of the request, waiting for it when there is none yet."""
     while (message := exchange.take_message()) is None:
         await exchange.message_waiter()
     return message
 
 
-async def writable(exchange: HttpExchange) -> None:
+async def writable(exchange: Waiting) -> None:
     """Return when the client has taken enough of what was sent. Raises ClientDisconnected when it has gone."""
     while (waiter := exchange.writable_waiter()) is not None:
         await waiter
