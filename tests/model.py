@@ -155,7 +155,8 @@ class Reader:
         line = re.match(rb"[^\r\n]*", rest.removeprefix(b"\r\n"))[0]
         end = rest.removeprefix(b"\r\n")[len(line) :]
         if end and line.count(b" ") == 1:
-            self.fail({400} if end != b"\r" else {0, 400}, "HTTP/0.9")
+            statuses = {400, 501} if line.startswith(b"CONNECT ") else {400}
+            self.fail(statuses if end != b"\r" else {0, *statuses}, "HTTP/0.9")
         elif b" " in line:
             self.hint_early(line)
 
@@ -185,7 +186,10 @@ def check_head(message: Message, raw: bytes) -> tuple[set[int], str] | None:
     problems = [problem for check in checks if (problem := check(message, raw))]
     if not problems:
         return None
-    return set().union(*(statuses for statuses, _ in problems)), "; ".join(why for _, why in problems)
+    statuses = set().union(*(statuses for statuses, _ in problems))
+    if any(0 not in one for one, _ in problems):
+        statuses.discard(0)  # what must be refused is refused, whatever else may be
+    return statuses, "; ".join(why for _, why in problems)
 
 
 def check_line(message: Message, raw: bytes) -> tuple[set[int], str] | None:
@@ -232,6 +236,8 @@ def check_target(message: Message, raw: bytes) -> tuple[set[int], str] | None:
         return {0, 400}, "a scheme that is not ours"
     if not HOST.fullmatch(match[2]) or match[2].startswith(b":") or not match[2]:
         return {400}, "authority of the target"
+    if b"," in match[2]:
+        return {0, 400}, "authority of the target with a comma"
     return None
 
 
@@ -242,6 +248,9 @@ def check_host(message: Message, raw: bytes) -> tuple[set[int], str] | None:
         return {400}, f"{len(hosts)} Host fields"
     if hosts and not HOST.fullmatch(hosts[0]):
         return {400}, f"Host {hosts[0]!r}"
+    if hosts and (b"," in hosts[0] or hosts[0].startswith(b":")):
+        # a reg-name may hold commas (a list made of two Hosts, too); no http URI has an empty host (9110 4.2.1)
+        return {0, 400}, f"Host {hosts[0]!r} that may be refused"
     return None
 
 
