@@ -62,6 +62,7 @@ cdef class HttpExchange:
     cdef size_t burst_bytes
     cdef uint32_t burst_calls
     cdef int64_t burst_since_ns
+    cdef bint yields                # the next wait of receive() is for the next turn of the loop
 
     # --- called by the connection
     cdef int start(self, dict scope) except -1

@@ -245,6 +245,7 @@ cdef class HttpExchange:
                 f"app sent more body than its Content-Length: announced {self.response.length} bytes, "
                 f"came {self.sent_bytes + n}")
         self.sent_bytes += n
+        self.state = RESPONSE_BODY
         if not more and self.response.framing == FRAMING_LENGTH and self.sent_bytes < self.response.length:
             logger.error("app sent less body than its Content-Length: announced %d bytes, came %d; connection aborted",
                          self.response.length, self.sent_bytes)
@@ -252,6 +253,8 @@ cdef class HttpExchange:
             self.cut()
             return READY
         self.write_body(body, n, more)
+        if self.state == RESPONSE_ABORTED:
+            raise ClientDisconnected("the client has gone")     # found out by this write
         if not more:
             self.state = RESPONSE_COMPLETE
             self._log_access()
@@ -259,7 +262,6 @@ cdef class HttpExchange:
                 self._wake(self.message_waiters)
             self.completed()
             return READY
-        self.state = RESPONSE_BODY
         if self.channel is not None and self.channel.pending > HIGH_WATER:
             return writable_coroutine(self)
         if self._burst_is_over(n):
@@ -289,6 +291,9 @@ cdef class HttpExchange:
     def take_message(self):
         """The next message for the application, or None when it must wait."""
         cdef bytes body
+        if self.yields:
+            return None
+        self.yields = self._burst_is_over(self.body_waiting)    # asked once more, it completes a turn later
         if self.state >= RESPONSE_COMPLETE or (self.is_disconnected and not self.body_complete):
             return {"type": "http.disconnect"}
         if self.body is not None:
@@ -306,6 +311,9 @@ cdef class HttpExchange:
 
     def message_waiter(self):
         """An awaitable that ends when take_message() is worth asking again."""
+        if self.yields:
+            self.yields = False
+            return next_turn(0)
         if self.expects_continue and self.state == RESPONSE_INIT and not self.body_complete:
             self.expects_continue = False
             self.write_continue()
