@@ -29,8 +29,8 @@ from fastasgi._channel cimport CHANNEL_CLOSED, CHANNEL_LINGERING, CHANNEL_OPEN
 from fastasgi._runtime cimport Runtime
 from fastasgi._socket cimport ADDRESS_BYTES, Owner, SocketChannel, error_of
 from fastasgi.linux cimport (
-    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP,
-    IPPROTO_TCP, MSG_PEEK, SO_OOBINLINE, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET, TCP_NODELAY, accept4, close,
+    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI,
+    EPOLLRDHUP,     IPPROTO_TCP, MSG_PEEK, SO_OOBINLINE, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET, TCP_NODELAY, accept4, close,
     epoll_create1, epoll_ctl, epoll_event, epoll_wait, recv, setsockopt, sockaddr, socklen_t,
 )
 
@@ -206,7 +206,7 @@ cdef class Poller(Owner):
             if events & EPOLLOUT and channel.waits_for_room and channel.fd >= 0:
                 channel.flush()
             events |= channel.seen_events
-            if channel.fd >= 0 and (channel.has_unread or events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)):
+            if channel.fd >= 0 and (channel.has_unread or events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)):
                 self._read(channel, events)
         except BaseException as error:
             self._guard(channel, error)
@@ -240,8 +240,8 @@ cdef class Poller(Owner):
                 if errno == EINTR:
                     continue
                 return 0 if errno == EAGAIN else channel._lost(errno)
-            if n < room and not events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
-                return 0        # drained
+            if n < room and not events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+                return 0        # drained; recv() also stops short at an urgent byte
             if <size_t>n >= budget:
                 channel.has_unread = True
                 channel.seen_events = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)
@@ -329,7 +329,7 @@ cdef class Poller(Owner):
             channel.slot = len(self.slots)
             self.slots.append(channel)
             self.generations.append(1)
-        event.events = EPOLLIN | EPOLLRDHUP | EPOLLET
+        event.events = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET
         event.u64 = <uint64_t>(<uint32_t>self.generations[channel.slot]) << 32 | channel.slot
         if epoll_ctl(self.epfd, EPOLL_CTL_ADD, fd, &event) < 0:
             error = error_of(errno)

@@ -21,8 +21,8 @@ from fastasgi._channel cimport (
 )
 from fastasgi._runtime cimport PHASE_WRITE, TIMEOUT_LINGER, TIMEOUT_STALL
 from fastasgi.linux cimport (
-    AF_INET, AF_INET6, AF_UNIX, EPOLL_CTL_MOD, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_NOSIGNAL, SHUT_RDWR, SHUT_WR,
-    SO_LINGER, SOL_SOCKET, close, epoll_ctl, epoll_event, getsockname, inet_ntop, iovec, linger, msghdr, ntohs, recv,
+    AF_INET, AF_INET6, AF_UNIX, EPOLL_CTL_MOD, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, MSG_NOSIGNAL,
+    SHUT_RDWR, SHUT_WR,     SO_LINGER, SOL_SOCKET, close, epoll_ctl, epoll_event, getsockname, inet_ntop, iovec, linger, msghdr, ntohs, recv,
     send, sendmsg, setsockopt, shutdown, sockaddr, sockaddr_in, sockaddr_in6, socklen_t,
 )
 
@@ -135,12 +135,12 @@ cdef class SocketChannel(Channel):
                 self.watch(True)
             if self.pending < before or self.deadlines[PHASE_WRITE].next == NULL:
                 self.arm(TIMEOUT_STALL)
-        else:
-            if self.waits_for_room:
-                self.watch(False)
-                self.disarm(PHASE_WRITE)
-            if self.state == CHANNEL_CLOSING:
-                return self.finish()
+        elif self.state == CHANNEL_CLOSING:
+            return self.finish()
+        elif self.waits_for_room:
+            self.watch(False)
+            self.disarm(PHASE_WRITE)
+            return self.output_drained()
         if self.pending <= LOW_WATER and before > LOW_WATER:
             return self.output_drained()
         return 0
@@ -175,7 +175,7 @@ cdef class SocketChannel(Channel):
         """Have EPOLLOUT in the mask or not. It is there only while output waits, because the level of an outer epoll
         set would count a writable socket as ready."""
         cdef epoll_event event
-        event.events = EPOLLIN | EPOLLRDHUP | EPOLLET | (EPOLLOUT if for_room else 0)
+        event.events = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET | (EPOLLOUT if for_room else 0)
         event.u64 = <uint64_t>(<uint32_t>self.poller.generations[self.slot]) << 32 | self.slot
         self.waits_for_room = for_room
         if epoll_ctl(self.poller.epfd, EPOLL_CTL_MOD, self.fd, &event) < 0:
