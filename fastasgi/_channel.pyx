@@ -23,7 +23,7 @@ cdef class Handler:
         raise AssertionError("eof() is for subclasses")
 
     cdef int writable(self) except -1:
-        """Pending output fell to LOW_WATER."""
+        """Pending output fell to LOW_WATER, or, after the peer had to be waited for, to nothing."""
         raise AssertionError("writable() is for subclasses")
 
     cdef int resumed(self) except -1:
@@ -111,7 +111,7 @@ cdef class Channel(Member):
         return 0
 
     cdef int output_drained(self) except -1:
-        """Pending output fell to LOW_WATER; called by subclasses."""
+        """Pending output fell; called by subclasses, see Handler.writable()."""
         if self.handler is not None:
             self.handler.writable()
         return 0

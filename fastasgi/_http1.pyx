@@ -103,6 +103,8 @@ cdef class Http1(Handler):
             self.exchange.output_drained()
         elif self.reading == READING_DONE:
             self.channel.schedule()     # _settle() waited for this
+        elif self.reading == READING_IDLE:
+            self.channel.arm(TIMEOUT_KEEP_ALIVE)    # idle only now that the answer is taken
         return 0
 
     cdef int lost(self, object error) except -1:

@@ -105,13 +105,14 @@ cdef class MemoryChannel(Channel):
                 self.room -= len(data)
             self.taken.append(data)
             (<Channel>self).pending -= len(data)
+        cdef bint was_blocked = self.deadlines[PHASE_WRITE].next != NULL
         if not (<Channel>self).pending:
             self.disarm(PHASE_WRITE)
             if (<Channel>self).state == CHANNEL_CLOSING:
                 return self._end_output()
-        elif (<Channel>self).pending < before or self.deadlines[PHASE_WRITE].next == NULL:
+        elif (<Channel>self).pending < before or not was_blocked:
             self.arm(TIMEOUT_STALL)
-        if before > LOW_WATER and (<Channel>self).pending <= LOW_WATER:
+        if (before > LOW_WATER or was_blocked) and (<Channel>self).pending <= LOW_WATER:
             self.output_drained()
         return 0
 
