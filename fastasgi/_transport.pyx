@@ -81,7 +81,7 @@ cdef class TransportChannel(Channel):
         self._measure()
         if not self.pending:
             self.disarm(PHASE_WRITE)
-        self.output_drained()
+        self.output_drained()       # low enough; nothing tells when it is empty
 
     # --- the handler's calls ------------------------------------------------------------------------------------------
 
@@ -138,7 +138,10 @@ cdef class TransportChannel(Channel):
             self.transport.close()
             return 0
         self.state = CHANNEL_LINGERING
-        self.transport.write_eof()
+        try:
+            self.transport.write_eof()
+        except OSError:
+            return self.abort()     # the peer has reset the connection already
         self.resume()
         self.arm(TIMEOUT_LINGER)
         return 0

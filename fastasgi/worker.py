@@ -19,7 +19,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,29 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGBREAK,) if sys.platf
 
 CANCEL_GRACE_S = 1.0
 """What a cancelled task may still do before its connection is aborted."""
+
+
+def run_bounded(
+    main: Coroutine[Any, Any, None], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None
+) -> None:
+    """Run `main` in a loop of its own. Unlike `asyncio.run()`, what then ignores its cancellation is left
+    behind."""
+    loop = loop_factory() if loop_factory is not None else asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(main)
+    finally:
+        try:
+            left = asyncio.all_tasks(loop)
+            for task in left:
+                task.cancel()
+            if left:
+                loop.run_until_complete(asyncio.wait(left, timeout=CANCEL_GRACE_S))
+            for ending in (loop.shutdown_asyncgens(), loop.shutdown_default_executor()):
+                loop.run_until_complete(asyncio.wait({loop.create_task(ending)}, timeout=CANCEL_GRACE_S))
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
 
 
 class Listeners:
@@ -136,8 +159,7 @@ class Server:
         """Serve in an event loop of its own until stopped. Raises `StartupError`."""
         try:
             self.config.load()  # before there is a loop: what an application does at import finds none
-            with asyncio.Runner(loop_factory=self.config.get_loop_factory()) as runner:
-                runner.run(self.serve(sockets))
+            run_bounded(self.serve(sockets), self.config.get_loop_factory())
         except StartupError as error:
             self.exit_code = error.exit_code
             raise
