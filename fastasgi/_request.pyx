@@ -388,8 +388,7 @@ cdef class RequestParser:
         """Feed llhttp from p[at], never past a limit, until the head is complete or the bytes are used up."""
         cdef Progress *s = &self.progress
         cdef llhttp_errno_t code
-        cdef size_t limit, step
-        cdef const char *behind
+        cdef size_t limit, step, behind
         s.fed, s.base = p, self.head_n
         while True:
             limit = s.limits.head_bytes
@@ -406,13 +405,13 @@ cdef class RequestParser:
             if code != HPE_OK:
                 return self._fail(self._failure_of(code))
             at += step
+            if not s.is_line_done and s.target_n and s.target_at + s.target_n >= s.base:
+                # An HTTP/0.9 line ends behind the target. llhttp would wait for fields; answer at once.
+                behind = s.target_at + s.target_n - s.base
+                if behind < at and p[behind] != c" ":
+                    return self._fail(BAD_LINE)
             if at == n:
                 break
-        if not s.is_line_done and s.target_n:
-            # An HTTP/0.9 line ends behind the target. llhttp would wait for fields; answer at once.
-            behind = p + (s.target_at + s.target_n - s.base) if s.target_at + s.target_n >= s.base else NULL
-            if behind != NULL and behind < p + n and behind[0] != c" ":
-                return self._fail(BAD_LINE)
         self._keep_head(p, n)
         self._keep_fields()
         self.consumed = n
