@@ -2,17 +2,18 @@
 
 import asyncio
 import contextlib
+import gc
 import random
 import socket
 
 import pytest
 from drive import turn
 from fastasgi._http1 import Http1
-from fastasgi._runtime import Runtime
 from fastasgi._poller import Poller
+from fastasgi._runtime import Runtime
 from fastasgi._transport import TransportChannel
-from wire import CASES, byte_by_byte, in_pieces
-from wire_serve import Recorder, check_outcome, made_to_end, over_socket
+from wire import BY_NAME, CASES, byte_by_byte, in_pieces
+from wire_serve import SOCKET_TIMEOUT_S, Recorder, check_outcome, made_to_end, over_socket
 
 from fastasgi.config import Config
 
@@ -20,12 +21,12 @@ from fastasgi.config import Config
 MOST_SINGLE_BYTES = 120
 # The event loop is asyncio's here; every so many cases run on uvloop too.
 EVERY = 8
-CLOSE_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 5.0
 
 
 @contextlib.asynccontextmanager
 async def listening(kind, recorder, case):
-    """The address of a server on 127.0.0.1 whose channels are "socket" or "transport"."""
+    """A Runtime, and the address of its server on 127.0.0.1, whose channels are "socket" or "transport"."""
     loop = asyncio.get_running_loop()
     options = {name: value for name, value in case.limits.items() if hasattr(Config, name)}
     config = Config(recorder, access_log=False, log_config=None, **options)
@@ -39,7 +40,7 @@ async def listening(kind, recorder, case):
             poller = Poller(runtime)
             poller.listen(listener)
             try:
-                yield address
+                yield runtime, address
                 poller.stop_listening()
                 await end(runtime)
             finally:
@@ -49,7 +50,7 @@ async def listening(kind, recorder, case):
         else:
             server = await loop.create_server(lambda: TransportChannel(runtime), sock=listener)
             try:
-                yield address
+                yield runtime, address
                 server.close()
                 await end(runtime)
             finally:
@@ -75,7 +76,7 @@ async def run_case(kind, case):
     else:
         single = in_pieces(case.send, rng, max(40, len(case.send) // 20))
     at = rng.randint(1, max(1, len(case.send) - 1))
-    async with listening(kind, recorder, case) as address:
+    async with listening(kind, recorder, case) as (_, address):
         for way, chunks in (("whole", [case.send]), ("in pieces", single),
                             (f"cut at {at}", [case.send[:at], case.send[at:]])):  # fmt: skip
             try:
@@ -101,3 +102,48 @@ async def test_case_over_socket(kind, case):
 async def test_case_on_each_loop(kind, case, event_loop_kind):
     """A sample of them on uvloop too."""
     await run_case(kind, case)
+
+
+@pytest.mark.pins("response.half-close")
+@pytest.mark.parametrize("kind", ["socket", "transport"])
+@pytest.mark.parametrize("send", [b"GE", b"\x00", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nab"])
+async def test_half_closed_client_is_let_go(kind, send, event_loop_kind):
+    """Once the client's FIN is here nothing lingers for another one, and nobody waits for a tick or a collector."""
+    loop = asyncio.get_running_loop()
+    async with listening(kind, Recorder(), BY_NAME["host-present"]) as (runtime, address):
+        with socket.socket() as client:
+            client.setblocking(False)
+            await loop.sock_connect(client, address)
+            await loop.sock_sendall(client, send)
+            client.shutdown(socket.SHUT_WR)
+            while await asyncio.wait_for(loop.sock_recv(client, 65536), SOCKET_TIMEOUT_S):
+                pass
+            await turn(5)
+            assert runtime.connections == 0
+
+
+@pytest.mark.parametrize("kind", ["socket", "transport"])
+async def test_half_closed_connection_is_not_garbage(kind):
+    """A client that has ended its side still waits for its answer when the collector runs."""
+    loop = asyncio.get_running_loop()
+    answer_now = None
+
+    async def app(scope, receive, send):
+        nonlocal answer_now
+        answer_now = loop.create_future()
+        await answer_now
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async with listening(kind, app, BY_NAME["host-present"]) as (runtime, address):
+        with socket.socket() as client:
+            client.setblocking(False)
+            await loop.sock_connect(client, address)
+            await loop.sock_sendall(client, BY_NAME["host-present"].send)
+            client.shutdown(socket.SHUT_WR)
+            for _ in range(20):
+                await turn(5)
+                gc.collect()
+            assert runtime.connections == 1
+            answer_now.set_result(None)
+            assert b" 204 " in await asyncio.wait_for(loop.sock_recv(client, 65536), SOCKET_TIMEOUT_S)
