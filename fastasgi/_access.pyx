@@ -13,8 +13,6 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.string cimport memcpy, memmove
 
-from fastasgi.fa cimport fa_decimal
-
 FLUSH_S = 0.1
 """How long a line may wait for others."""
 
@@ -49,7 +47,8 @@ cdef class AccessLog:
 
     cdef int _add_line(self, bytes client, bytes method, bytes path, bytes query, int minor, int status) except -1:
         cdef bytes suffix = <bytes>SUFFIXES[status]
-        cdef size_t longest = 32 + len(self.prefix) + len(client) + len(method) + len(suffix) + 3 * (len(path) + len(query))
+        cdef size_t longest = 32 + len(self.prefix) + len(client) + len(method) + len(suffix)
+        longest += 3 * (len(path) + len(query))
         cdef char *grown
         cdef char *out
         if self.n + longest > self.room:

@@ -8,14 +8,14 @@ States of a channel, and who moves it:
     any -> CLOSED           everything written and closed; abort(); the peer is gone
 """
 
-from fastasgi._runtime cimport PHASE_WRITE, TIMEOUT_LINGER, TIMEOUT_STALL, Member, Runtime, Timeout
+from fastasgi._runtime cimport TIMEOUT_LINGER, TIMEOUT_STALL, Member, Timeout
 
 
 cdef class Handler:
     """What the bytes of one connection mean. Calls never nest: a channel does not call feed() from within feed()."""
 
     cdef int feed(self, const char *p, size_t n, object owner) except -1:
-        """n bytes came. They are borrowed until the call returns, unless `owner` is the bytes object that holds them."""
+        """n bytes came, borrowed until the call returns, unless `owner` is the bytes object that holds them."""
         raise AssertionError("feed() is for subclasses")
 
     cdef int eof(self) except -1:

@@ -9,8 +9,8 @@ from fastasgi._runtime cimport Runtime
 
 cdef enum:
     BODY_HIGH_WATER = 64 * 1024     # bytes that wait for the application; above, reading pauses
-    BURST_BYTES = 256 * 1024        # after so many bytes, or BURST_NS, without suspending, a call completes a turn later
-    BURST_NS = 1_000_000
+    BURST_BYTES = 256 * 1024        # after so many bytes, or BURST_NS, without suspending,
+    BURST_NS = 1_000_000            # a call completes a turn later
     BURST_CALLS = 8                 # the clock is read once in so many calls; a power of two
 
 

@@ -457,7 +457,6 @@ cdef class Http1Exchange(HttpExchange):
         return self.channel.write(start, body, end)
 
     cdef int reply(self, int status, str text) except -1:
-        cdef Http1 connection = self.connection
         cdef bytes answer
         self.status = status
         if self.channel is not None:

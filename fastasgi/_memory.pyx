@@ -21,7 +21,9 @@ cdef class MemoryChannel(Channel):
     All methods are to be called inside the running loop of the runtime.
     """
 
-    def __init__(self, Runtime runtime not None, client=("127.0.0.1", 50000), server=("127.0.0.1", 8000), scheme="http"):
+    def __init__(
+        self, Runtime runtime not None, client=("127.0.0.1", 50000), server=("127.0.0.1", 8000), scheme="http"
+    ):
         self.runtime = runtime
         self.client, self.server, self.scheme = client, server, scheme
         self.output, self.taken = [], []

@@ -30,8 +30,8 @@ from fastasgi._runtime cimport Runtime
 from fastasgi._socket cimport ADDRESS_BYTES, Owner, SocketChannel, error_of
 from fastasgi.linux cimport (
     EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI,
-    EPOLLRDHUP,     IPPROTO_TCP, MSG_PEEK, SO_OOBINLINE, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET, TCP_NODELAY, accept4, close,
-    epoll_create1, epoll_ctl, epoll_event, epoll_wait, recv, setsockopt, sockaddr, socklen_t,
+    EPOLLRDHUP, IPPROTO_TCP, MSG_PEEK, SO_OOBINLINE, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET, TCP_NODELAY,
+    accept4, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, recv, setsockopt, sockaddr, socklen_t,
 )
 
 cdef extern from "Python.h":
@@ -150,7 +150,8 @@ cdef class Poller(Owner):
             self.solo_hits = 0
             return 0
         channel = <SocketChannel>self.slots[slot]
-        if channel.state != CHANNEL_OPEN or channel.is_paused or channel.waits_for_room or not channel.handler.wants_input():
+        if (channel.state != CHANNEL_OPEN or channel.is_paused or channel.waits_for_room
+                or not channel.handler.wants_input()):
             return 0
         n = recv(channel.fd, self.buffer, READ_BYTES, 0)
         if n <= 0:
@@ -206,7 +207,9 @@ cdef class Poller(Owner):
             if events & EPOLLOUT and channel.waits_for_room and channel.fd >= 0:
                 channel.flush()
             events |= channel.seen_events
-            if channel.fd >= 0 and (channel.has_unread or events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)):
+            if channel.fd >= 0 and (
+                channel.has_unread or events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)
+            ):
                 self._read(channel, events)
         except BaseException as error:
             self._guard(channel, error)
@@ -254,7 +257,6 @@ cdef class Poller(Owner):
         returns, errno included."""
         cdef PyObject *data
         cdef ssize_t n
-        cdef int saved
         data_object = PyBytes_FromStringAndSize(NULL, wanted)
         data = <PyObject *>data_object
         n = recv(channel.fd, PyBytes_AS_STRING(data_object), wanted, 0)
@@ -299,11 +301,11 @@ cdef class Poller(Owner):
         """Take new connections, a bounded number a turn."""
         cdef unsigned char address[128]
         cdef socklen_t n
-        cdef int fd, left
+        cdef int fd, _
         cdef int listener = self.listeners[index].fileno()
         if not self.is_listening or self.is_accepting_paused:
             return 0
-        for left in range(MAX_ACCEPTS):
+        for _ in range(MAX_ACCEPTS):
             if self.runtime.connections >= self.runtime.max_connections \
                     and not self.runtime.close_idle(MAX_ACCEPTS):
                 return self._pause_accepting()

@@ -63,9 +63,11 @@ cdef object wrong_field(object name, object value):
                 f"app gave a header {role} of type {type(given).__name__}: expected bytes, came {given!r:.100}")
     name, value = bytes(name), bytes(value)
     if not fa_is_token(name, len(name)):
-        return ApplicationError(f"app gave the header name {name!r:.100}: expected token characters (RFC 9110 section 5.1)")
+        return ApplicationError(
+            f"app gave the header name {name!r:.100}: expected token characters (RFC 9110 section 5.1)")
     return ApplicationError(
-        f"app gave header {name!r:.100} an illegal value: expected no CR, LF, NUL or other control byte, came {value!r:.100}")
+        f"app gave header {name!r:.100} an illegal value: expected no CR, LF, NUL or other control byte, "
+        f"came {value!r:.100}")
 
 
 @cython.final
@@ -201,7 +203,8 @@ cdef class ResponseTables:
         if not fa_is_field_value(PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value)):
             raise wrong_field(b"transfer-encoding", value)
         if seen & SEEN_CODING and value != self.coding:
-            raise ApplicationError(f"app gave two Transfer-Encodings, {self.coding!r:.100} and {value!r:.100}: expected one")
+            raise ApplicationError(
+                f"app gave two Transfer-Encodings, {self.coding!r:.100} and {value!r:.100}: expected one")
         self.coding = value
         return SEEN_CODING
 

@@ -22,8 +22,9 @@ from fastasgi._channel cimport (
 from fastasgi._runtime cimport PHASE_WRITE, TIMEOUT_LINGER, TIMEOUT_STALL
 from fastasgi.linux cimport (
     AF_INET, AF_INET6, AF_UNIX, EPOLL_CTL_MOD, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, MSG_NOSIGNAL,
-    SHUT_RDWR, SHUT_WR,     SO_LINGER, SOL_SOCKET, close, epoll_ctl, epoll_event, getsockname, inet_ntop, iovec, linger, msghdr, ntohs, recv,
-    send, sendmsg, setsockopt, shutdown, sockaddr, sockaddr_in, sockaddr_in6, socklen_t,
+    SHUT_RDWR, SHUT_WR, SO_LINGER, SOL_SOCKET, close as close_fd, epoll_ctl, epoll_event, getsockname, inet_ntop,
+    iovec, linger as so_linger, msghdr, ntohs, recv, send, sendmsg, setsockopt, shutdown, sockaddr, sockaddr_in,
+    sockaddr_in6, socklen_t,
 )
 
 
@@ -48,7 +49,7 @@ cdef class SocketChannel(Channel):
         if self.out != self.few:
             PyMem_Free(self.out)
         if self.fd >= 0:
-            close(self.fd)
+            close_fd(self.fd)
 
     # --- output -------------------------------------------------------------------------------------------------------
 
@@ -250,7 +251,7 @@ cdef class SocketChannel(Channel):
 
     cdef int shut(self, bint reset) except -1:
         """Close the socket: with a FIN, or with a reset so that nothing sent before looks whole."""
-        cdef linger option
+        cdef so_linger option
         if reset and self.fd >= 0:
             option.l_onoff, option.l_linger = 1, 0
             setsockopt(self.fd, SOL_SOCKET, SO_LINGER, &option, sizeof(option))

@@ -187,5 +187,3 @@ cdef object as_address(object name):
     if isinstance(name, (str, bytes)) and name:
         return (name.decode(errors="replace") if isinstance(name, bytes) else name), None
     return None
-
-

@@ -1,4 +1,7 @@
-"""What `_socket.pyx` and `_poller.pyx` use of Linux: epoll and sockets. accept4 needs _GNU_SOURCE, which Python.h sets."""
+"""What `_socket.pyx` and `_poller.pyx` use of Linux: epoll and sockets.
+
+accept4 needs _GNU_SOURCE, which Python.h sets.
+"""
 
 from libc.stdint cimport uint32_t, uint64_t
 
