@@ -81,6 +81,20 @@ cdef struct NameSlot:
     char raw[MAX_NAME]      # as the client wrote it, which it does the same way each time
 
 
+cdef enum:
+    N_MEMOS = 64            # slots for repeated field sections, a power of two
+    MAX_MEMO = 2048         # bytes; longer ones are parsed each time
+    MAX_MEMO_WAIT = 64      # requests until the next try with a client that does not repeat itself
+
+
+cdef struct Memo:           # a field section that was parsed before, byte for byte
+    char *block             # owned; from behind the request line to the empty line, included; NULL: free
+    uint32_t n
+    PyObject *headers       # owned list of pairs, copied for each request
+    uint8_t keep_alive
+    uint8_t is_used         # since the last tick
+
+
 cdef struct Progress:       # what the callbacks of the parser write while a message is read
     const fa_limits *limits     # borrowed from the Runtime
     FieldSpan *fields           # the shared table, or our own while a head is unfinished
@@ -119,11 +133,15 @@ cdef class RequestTables:
     cdef uint32_t max_fields
     cdef NameSlot names[N_NAMES]
     cdef PyObject *pairs[N_PAIRS]   # owned tuples (name, value), or NULL
+    cdef Memo memos[N_MEMOS]
+    cdef uint8_t latest_memo
     cdef char *scratch          # owned; percent-decoding
     cdef size_t scratch_n
 
     cdef object field(self, const char *name, size_t name_n, const char *value, size_t value_n, uint8_t *kind)
     cdef object _new_name(self, NameSlot *slot, const char *name, size_t name_n, uint8_t *kind)
+    cdef uint8_t remember(self, const char *block, uint32_t n, list headers, bint keep_alive) except? 255
+    cdef void forget(self, Memo *memo) noexcept
     cdef char *room(self, size_t n) except NULL
 
 

@@ -109,6 +109,8 @@ cdef class RequestTables:
         PyMem_Free(self.fields)
         PyMem_Free(self.body)
         PyMem_Free(self.scratch)
+        for i in range(N_MEMOS):
+            self.forget(&self.memos[i])
         for i in range(N_NAMES):
             Py_XDECREF(self.names[i].name)
         for i in range(N_PAIRS):
@@ -154,6 +156,35 @@ cdef class RequestTables:
             memcpy(slot.raw, name, name_n)
             Py_XDECREF(before)
         return lower
+
+    cdef uint8_t remember(self, const char *block, uint32_t n, list headers, bint keep_alive) except? 255:
+        """Keep a field section and its pairs; returns its slot. The longest kept gives way."""
+        cdef uint8_t slot = (self.latest_memo + 1) & (N_MEMOS - 1)
+        cdef Memo *memo = &self.memos[slot]
+        cdef list kept = headers[:]
+        cdef char *copied = <char *>PyMem_Malloc(n)
+        if copied == NULL:
+            raise MemoryError
+        memcpy(copied, block, n)
+        self.forget(memo)
+        Py_INCREF(kept)
+        memo.block, memo.n, memo.headers, memo.keep_alive, memo.is_used = copied, n, <PyObject *>kept, keep_alive, 1
+        self.latest_memo = slot
+        return slot
+
+    cdef void forget(self, Memo *memo) noexcept:
+        PyMem_Free(memo.block)
+        Py_XDECREF(memo.headers)
+        memo.block, memo.headers = NULL, NULL
+
+    def tick(self):
+        """Forget the field sections that nobody has repeated since the last call: they may hold credentials."""
+        cdef int i
+        for i in range(N_MEMOS):
+            if self.memos[i].block != NULL:
+                if not self.memos[i].is_used:
+                    self.forget(&self.memos[i])
+                self.memos[i].is_used = 0
 
     cdef char *room(self, size_t n) except NULL:
         """Scratch memory of at least n bytes, valid until the next call."""

@@ -5,7 +5,7 @@ returns to the connection's caller: what must outlive it is copied to memory of 
 into Python objects (finished heads, bodies).
 """
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastasgi._head cimport FieldSpan, RequestHead
 from fastasgi.fa cimport fa_limits
@@ -45,6 +45,9 @@ cdef class RequestParser(RequestHead):
     cdef uint32_t head_room
     cdef FieldSpan *own_fields      # owned, while a head is unfinished, else NULL
     cdef bint is_fresh              # llhttp stands at the start of a message
+    cdef uint8_t memo               # slot of the field section that this client sent last
+    cdef uint8_t memo_wait          # requests until a section is remembered again ...
+    cdef uint8_t memo_pause         # ... and how many that was the last time
 
     cdef void set_limits(self, const fa_limits *limits) noexcept
     cdef bint is_idle(self) noexcept
@@ -54,6 +57,9 @@ cdef class RequestParser(RequestHead):
     cdef void _begin(self) noexcept
     cdef int _fail(self, int failure) except -1
     cdef int _read_start(self, const char *p, size_t n) except -1
+    cdef bint _know_method(self, const char *p) noexcept
+    cdef int _read_repeated(self, const char *p, size_t n) except -1
+    cdef int _remember(self, const char *p, size_t n) except -1
     cdef int _read_method(self, const char *p, size_t n) except -1
     cdef int _read_head(self, const char *p, size_t n, size_t at) except -1
     cdef int _end_head(self, const char *p, size_t n, size_t at, llhttp_errno_t code) except -1

@@ -20,17 +20,16 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, strcmp
+from libc.string cimport memchr, memcmp, memcpy, strcmp
 
 from fastasgi._head import FAILURES
 from fastasgi._head cimport (
     BAD_CHUNK, BAD_CODING, BAD_FIELD, BAD_LENGTH, BAD_LINE, BAD_LINE_END, BAD_METHOD, BAD_SYNTAX, BODY_LENGTH,
-    BODY_TOO_LARGE, CONNECT, EXTENSIONS_TOO_LARGE, HEAD_TOO_LARGE, LINE_TOO_LONG, MAX_BODY_SPANS, METHOD_TOO_LONG, OK,
-    TOO_MANY_FIELDS, TRAILERS_TOO_LARGE, UNSUPPORTED_VERSION, BodySpan, FieldSpan, Progress, RequestTables,
+    BODY_NONE, BODY_TOO_LARGE, CONNECT, EXTENSIONS_TOO_LARGE, HEAD_TOO_LARGE, LINE_TOO_LONG, MAX_BODY_SPANS,
+    MAX_MEMO, MAX_MEMO_WAIT, METHOD_TOO_LONG, OK,
+    TOO_MANY_FIELDS, TRAILERS_TOO_LARGE, UNSUPPORTED_VERSION, BodySpan, FieldSpan, Memo, Progress, RequestTables,
 )
-from fastasgi.fa cimport (
-    FA_UNDERSCORES_DROP, FA_UNDERSCORES_DROP_FORWARDED, FA_UNDERSCORES_KEEP, FA_UNLIMITED, fa_is_token, fa_limits,
-)
+from fastasgi.fa cimport fa_is_token, fa_limits
 from fastasgi.llhttp cimport (
     F_CHUNKED, F_CONNECTION_CLOSE, F_CONNECTION_KEEP_ALIVE, F_CONTENT_LENGTH, F_TRANSFER_ENCODING,
     HPE_CR_EXPECTED, HPE_INVALID_CONTENT_LENGTH, HPE_INVALID_METHOD, HPE_INVALID_TRANSFER_ENCODING,
@@ -235,6 +234,8 @@ cdef class RequestParser:
         self.progress.fields = tables.fields
         self.progress.body = tables.body
         self.is_fresh = True
+        self.memo = tables.latest_memo
+        self.memo_wait = 1      # a client that comes once is not worth it
 
     def __dealloc__(self):
         PyMem_Free(self.head)
@@ -318,27 +319,14 @@ cdef class RequestParser:
         cdef size_t skipped = 0
         cdef int events
         if self.state == PARSE_START:
+            if n >= 8 and self._know_method(p):
+                events = self._read_repeated(p, n)
+                if events:
+                    return events
+                self._begin()
+                self.state = PARSE_HEAD
+                return self._read_head(p, n, 0)
             self._begin()
-            if n >= 8:
-                if memcmp(p, b"GET ", 4) == 0:
-                    self.method, self.method_n = GET, 3
-                elif memcmp(p, b"POST ", 5) == 0:
-                    self.method, self.method_n = POST, 4
-                elif memcmp(p, b"HEAD ", 5) == 0:
-                    self.method, self.method_n = HEAD, 4
-                elif memcmp(p, b"PUT ", 4) == 0:
-                    self.method, self.method_n = PUT, 3
-                elif memcmp(p, b"DELETE ", 7) == 0:
-                    self.method, self.method_n = DELETE, 6
-                elif memcmp(p, b"PATCH ", 6) == 0:
-                    self.method, self.method_n = PATCH, 5
-                elif memcmp(p, b"OPTIONS ", 8) == 0:
-                    self.method, self.method_n = OPTIONS, 7
-                else:
-                    self.method_n = 0
-                if self.method_n:
-                    self.state = PARSE_HEAD
-                    return self._read_head(p, n, 0)
             if p[0] == c"\r":
                 self.state = PARSE_EMPTY_LINE
                 skipped = 1
@@ -354,6 +342,77 @@ cdef class RequestParser:
         events = self._read_method(p + skipped, n - skipped)
         self.consumed += skipped
         return events
+
+    cdef bint _know_method(self, const char *p) noexcept:
+        """Set the method when the first 8 bytes begin with a common one and a space."""
+        if memcmp(p, b"GET ", 4) == 0:
+            self.method, self.method_n = GET, 3
+        elif memcmp(p, b"POST ", 5) == 0:
+            self.method, self.method_n = POST, 4
+        elif memcmp(p, b"HEAD ", 5) == 0:
+            self.method, self.method_n = HEAD, 4
+        elif memcmp(p, b"PUT ", 4) == 0:
+            self.method, self.method_n = PUT, 3
+        elif memcmp(p, b"DELETE ", 7) == 0:
+            self.method, self.method_n = DELETE, 6
+        elif memcmp(p, b"PATCH ", 6) == 0:
+            self.method, self.method_n = PATCH, 5
+        elif memcmp(p, b"OPTIONS ", 8) == 0:
+            self.method, self.method_n = OPTIONS, 7
+        else:
+            return False
+        return True
+
+    cdef int _read_repeated(self, const char *p, size_t n) except -1:
+        """A request without a body whose field section is, byte for byte, the one that this client sent before.
+
+        As HPACK refers to fields sent before, so here: the pairs are those of the first time, and only the request
+        line is read. It takes nothing that the long way would not take: origin form of visible characters, one space
+        on each side, HTTP/1.1. Returns Event bits, or 0 when it is no repetition.
+        """
+        cdef Memo *memo = &self.tables.memos[self.memo]
+        cdef const fa_limits *limits = self.progress.limits
+        cdef const char *end
+        cdef size_t line_n
+        if memo.block == NULL:
+            return 0
+        end = <const char *>memchr(p, c"\r", min(n, <size_t>limits.line_bytes + 1))
+        if end == NULL:
+            return 0
+        line_n = end - p
+        if n < line_n + 2 + memo.n or memcmp(end + 2, memo.block, memo.n) != 0 or end[1] != c"\n":
+            return 0
+        if line_n < self.method_n + 11 or p[self.method_n + 1] != c"/" or memcmp(end - 9, b" HTTP/1.1", 9) != 0:
+            return 0
+        if line_n + 2 + memo.n > limits.head_bytes:
+            return 0
+        if self._take_target(p + self.method_n + 1, line_n - self.method_n - 10) != OK:
+            return 0
+        memo.is_used = 1
+        self.memo_pause = 0
+        self.headers = (<list>memo.headers)[:]
+        self.keep_alive = memo.keep_alive
+        self.http_minor = 1
+        self.body_kind = BODY_NONE
+        self.body_bytes = 0
+        self.expects_continue = self.wants_upgrade = False
+        self.is_complete = True
+        self.consumed = line_n + 2 + memo.n
+        return EVENT_HEAD | EVENT_COMPLETE
+
+    cdef int _remember(self, const char *p, size_t n) except -1:
+        """The n bytes at p were a whole request: keep its field section, if the client is likely to repeat it."""
+        cdef size_t at = self.progress.line_end + 2
+        if self.memo_wait:
+            self.memo_wait -= 1
+            return 0
+        if n - at > MAX_MEMO or self.body_kind != BODY_NONE or self.http_minor == 0 or self.authority is not None \
+                or self.expects_continue or self.wants_upgrade:
+            return 0
+        self.memo = self.tables.remember(p + at, <uint32_t>(n - at), self.headers, self.keep_alive)
+        self.memo_wait = self.memo_pause
+        self.memo_pause = min(2 * self.memo_pause + 1, MAX_MEMO_WAIT)
+        return 0
 
     cdef int _read_method(self, const char *p, size_t n) except -1:
         """Read a method that llhttp need not know, and let it read PUT in its place.
@@ -438,6 +497,8 @@ cdef class RequestParser:
         if failure:
             return self._fail(failure)
         cdef int events = EVENT_HEAD | self._end_step(p, at, code)
+        if base == p and events == EVENT_HEAD | EVENT_COMPLETE:
+            self._remember(p, self.consumed)
         if at < n and not events & (EVENT_COMPLETE | EVENT_ERROR | EVENT_MORE):
             events |= EVENT_MORE    # the step ended at a limit of the head
         return events
@@ -518,72 +579,3 @@ cdef class RequestParser:
         if code == HPE_LF_EXPECTED or code == HPE_CR_EXPECTED:
             return BAD_LINE_END
         return BAD_FIELD
-
-
-# --- a face for the tests ---------------------------------------------------------------------------------------------
-
-cdef list TEST_BODY_KINDS = ["none", "length", "chunked"]
-cdef dict TEST_UNDERSCORES = {
-    "drop-forwarded": FA_UNDERSCORES_DROP_FORWARDED, "drop": FA_UNDERSCORES_DROP, "keep": FA_UNDERSCORES_KEEP,
-}
-
-
-@cython.final
-cdef class _Reader:
-    """Drives a RequestParser from Python."""
-
-    cdef RequestParser parser
-    cdef fa_limits limits
-    cdef list events
-
-    def __init__(self, dict limits):
-        self.limits.line_bytes = limits.get("limit_request_line", 8192)
-        self.limits.head_bytes = limits.get("limit_request_head", 65536)
-        self.limits.fields = limits.get("limit_request_headers", 100)
-        body = limits.get("limit_request_body")
-        self.limits.body_bytes = FA_UNLIMITED if body is None else body
-        self.limits.chunk_extension_bytes = limits.get("limit_chunk_extension", 4096)
-        self.limits.underscores = TEST_UNDERSCORES[limits.get("underscore_headers", "drop-forwarded")]
-        self.parser = RequestParser(RequestTables(self.limits.fields))
-        self.parser.set_limits(&self.limits)
-        self.events = []
-
-    cdef bint read(self, bytes data) except -1:
-        """Feed all of `data`; False after an error."""
-        cdef const char *p = data
-        cdef size_t n = len(data)
-        cdef int seen
-        cdef RequestParser parser = self.parser
-        while n:
-            seen = parser.feed(p, n)
-            if seen & EVENT_HEAD:
-                target = parser.raw_path + (b"?" + parser.query if parser.query else b"")
-                self.events.append((
-                    "head", parser.method, target, f"1.{parser.http_minor}", parser.headers, parser.keep_alive,
-                    TEST_BODY_KINDS[parser.body_kind], parser.wants_upgrade,
-                ))
-                parser.clear()
-            if seen & EVENT_BODY:
-                self.events.append(("body", parser.take_body(None)))
-            if seen & EVENT_COMPLETE:
-                self.events.append(("complete",))
-            if seen & EVENT_ERROR:
-                self.events.append(("error", parser.error_status, parser.error_code, parser.error_text))
-                return False
-            p += parser.consumed
-            n -= parser.consumed
-        return True
-
-
-def parse(list data_chunks, limits=None):
-    """Events of the requests in `data_chunks` (bytes objects, in order), for tests.
-
-    Each is ("head", method, target, version, headers, keep_alive, body_kind, upgrade), ("body", data), ("complete",)
-    or, last, ("error", status, code, text). `limits` holds options named limit_request_*, limit_chunk_extension and
-    underscore_headers; absent ones have their defaults.
-    """
-    cdef _Reader reader = _Reader(limits or {})
-    for data in data_chunks:
-        if not reader.read(data):
-            break
-    return reader.events

@@ -195,6 +195,8 @@ cdef class Runtime:
         cdef int i
         self.refresh()
         self._refresh_date()
+        if self.request_tables is not None:
+            self.request_tables.tick()
         for i in range(N_TIMEOUTS):
             while True:
                 due = fa_deadline_pop(&self.lists[i], self.now_ns)

@@ -28,7 +28,7 @@ LINES = [
     {"_request"},
     # L2: connections as bytes in and out
     {"_channel"},
-    {"_socket", "_transport", "_memory"},
+    {"_socket", "_transport", "_memory", "_probe"},
     {"_poller"},
     # L3: one request
     {"_exchange"},

@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from fastasgi._request import parse
+from fastasgi._probe import parse
 from wire import CASES, GARBAGE, TAIL, byte_by_byte, check_parsed, cut_in_two, fold, relevant, tails, ways
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from fastasgi._request import parse
+from fastasgi._probe import parse
 from fuzz.fuzz_request import CORPUS, LIMITS, check
 from fuzz.mutation import FRAGMENTS, mutate
 from hypothesis import HealthCheck, example, given, settings

@@ -2,7 +2,7 @@
 
 import h11
 import pytest
-from fastasgi._request import parse
+from fastasgi._probe import parse
 from model import KEEP, agrees, verdict
 from wire import BY_NAME, CASES, fold, relevant, tails, until_close
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
-from fastasgi._request import parse  # noqa: E402
+from fastasgi._probe import parse  # noqa: E402
 from model import KEEP, agrees  # noqa: E402
 from wire import CASES, byte_by_byte, fold, in_pieces, until_close  # noqa: E402
 
