@@ -7,8 +7,8 @@ cdef class TransportChannel(Channel):
     cdef object transport           # asyncio.Transport, None before and after the connection
     cdef bint is_scheduled
     cdef bint wants_lingering
+    cdef bint saw_eof               # the peer has ended its side
     cdef bint can_end               # transport.can_write_eof()
-    cdef size_t handed              # bytes in the transport's buffer, as last seen
 
     cdef int _finish(self) except -1
     cdef int _measure(self) except -1

@@ -57,6 +57,7 @@ cdef class TransportChannel(Channel):
     def eof_received(self):
         """FIN; True keeps our side open for the answer."""
         self.runtime.refresh()
+        self.saw_eof = True
         if self.state == CHANNEL_LINGERING:
             self.transport.close()
         elif self.state == CHANNEL_OPEN:
@@ -129,7 +130,8 @@ cdef class TransportChannel(Channel):
         if self.state != CHANNEL_OPEN or self.transport is None:
             return 0
         self.state = CHANNEL_CLOSING
-        self.wants_lingering = linger and self.can_end
+        # Behind its FIN the client sends no more, and asyncio would no longer hold a transport that does not read.
+        self.wants_lingering = linger and self.can_end and not self.saw_eof
         return self._finish()
 
     cdef int _finish(self) except -1:
