@@ -26,7 +26,7 @@ from fastasgi._exchange cimport (
 )
 from fastasgi._head cimport RequestTables
 from fastasgi._request cimport EVENT_BODY, EVENT_COMPLETE, EVENT_ERROR, EVENT_HEAD, RequestParser
-from fastasgi._response cimport FRAMING_CHUNKED, FRAMING_NONE, ResponseTables, chunk_size_line, error_reply
+from fastasgi._response cimport FRAMING_CHUNKED, FRAMING_NONE, JOIN_BYTES, ResponseTables, chunk_size_line, error_reply
 from fastasgi._runtime cimport (
     PHASE_WHOLE, TIMEOUT_BODY, TIMEOUT_BODY_RECHECK, TIMEOUT_FIRST_BYTE, TIMEOUT_HEAD, TIMEOUT_KEEP_ALIVE,
     TIMEOUT_REQUEST, Runtime, Timeout,
@@ -42,7 +42,6 @@ cdef bytes DATA_END_LAST_CHUNK = b"\r\n0\r\n\r\n"
 cdef bytes CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 cdef enum:
-    JOIN_BYTES = 2048       # a body up to this size is copied behind its head: dearer to send apart than to copy
     NS_PER_S = 1_000_000_000
 
 
@@ -434,6 +433,11 @@ cdef class Http1Exchange(HttpExchange):
         self.head = None
         if channel is None:
             return 0
+        if head is not None and self.response.room:
+            if n == self.response.room:     # the whole body, into the room that was left for it
+                memcpy(PyBytes_AS_STRING(head) + self.response.head_n, PyBytes_AS_STRING(body), n)
+                return channel.write(head, None, None)
+            head = head[:self.response.head_n]
         if self.response.framing == FRAMING_CHUNKED:
             return self._write_chunk(head, <bytes>body, n, more)
         if n == 0 or self.response.framing == FRAMING_NONE:

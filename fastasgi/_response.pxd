@@ -3,6 +3,10 @@
 from libc.stdint cimport uint64_t
 
 
+cdef enum:
+    JOIN_BYTES = 2048       # a body up to this size is copied behind its head: dearer to send apart than to copy
+
+
 cdef enum Framing:
     FRAMING_NONE = 0        # no body on the wire: HEAD, 1xx, 204, 304
     FRAMING_LENGTH = 1      # Content-Length
@@ -19,6 +23,8 @@ cdef struct ResponseHead:
     Framing framing
     uint64_t length         # of FRAMING_LENGTH
     bint is_bodiless        # 1xx and 204, which carry no length either
+    size_t head_n           # bytes of the head
+    size_t room             # bytes behind it in the same object, for a body of at most JOIN_BYTES; 0: none
     bint close              # the connection closes behind this response
 
 

@@ -116,7 +116,7 @@ cdef class ResponseTables:
         return 0
 
     cdef bytes encode(self, object status, object headers, ResponseHead *head, bytes block, tuple common):
-        """The head of a response, its empty line included.
+        """The head of a response, its empty line included, and room for a short body behind it.
 
         `status` is an int from 100 to 999, `headers` an iterable of pairs of bytes. `block` holds the fields that
         every response gets, `common` the same as (date line, server line, default pairs, their names). Decides the
@@ -124,22 +124,29 @@ cdef class ResponseTables:
         ApplicationError.
         """
         cdef int seen = 0
+        cdef bytes encoded
+        if type(headers) is not list and type(headers) is not tuple:
+            headers = as_pairs(headers)
         self.n = 0
         self.coding = None
         self.suppressed = None
         self._status_line(status, head)
-        for pair in (headers if headers is not None else ()):
-            if type(pair) is tuple and len(<tuple>pair) == 2:
-                name, value = (<tuple>pair)[0], (<tuple>pair)[1]
-            else:
-                name, value = as_pair(pair)
+        for pair in headers:
+            if type(pair) is not tuple or len(<tuple>pair) != 2:
+                # Iterating over what an application made may run its code: not while the buffer is in use.
+                return self.encode(status, as_pairs(headers), head, block, common)
+            name, value = (<tuple>pair)[0], (<tuple>pair)[1]
             if type(name) is not bytes or type(value) is not bytes:
                 name, value = as_bytes(name, value)
             seen |= self._field(<bytes>name, <bytes>value, head, seen, <frozenset>common[3])
         self._framing(head, seen)
         self._defaults(seen, block, common)
         self.append(b"\r\n", 2)
-        return PyBytes_FromStringAndSize(self.buffer, self.n)
+        head.head_n = self.n
+        head.room = head.length if head.framing == FRAMING_LENGTH and head.length <= JOIN_BYTES else 0
+        encoded = PyBytes_FromStringAndSize(NULL, self.n + head.room)
+        memcpy(PyBytes_AS_STRING(encoded), self.buffer, self.n)
+        return encoded
 
     cdef int _status_line(self, object status, ResponseHead *head) except -1:
         cdef int code, overflow
@@ -260,6 +267,11 @@ cdef class ResponseTables:
             if self.suppressed is None or name not in self.suppressed:
                 self.append_field(name, value)
         return 0
+
+
+cdef list as_pairs(object headers):
+    """Any iterable of pairs as a list of tuples of two."""
+    return [as_pair(pair) for pair in headers] if headers is not None else []
 
 
 cdef tuple as_pair(object pair):
