@@ -66,7 +66,7 @@ lint: $(call tools,lint)
 	$(PY) -m ruff check .
 	PATH="$(abspath $(dir $(PY))):$$PATH" cython-lint fastasgi
 
-types: $(call tools,lint)
+types: $(call tools,lint) $(call tools,build)
 	$(PY) -m mypy
 
 bench: build

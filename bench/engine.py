@@ -46,7 +46,6 @@ def connect_fastasgi(app: Callable, loop: asyncio.AbstractEventLoop) -> Connecti
     from fastasgi._http1 import Http1
     from fastasgi._memory import MemoryChannel
     from fastasgi._runtime import Runtime
-
     from fastasgi.config import Config
 
     config = Config(app, access_log=False, lifespan="off")

@@ -38,7 +38,9 @@ if sys.platform == "linux":
 if TYPE_CHECKING:
     from .config import Config
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGBREAK,) if sys.platform == "win32" else ()))
+STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM]
+if sys.platform == "win32":
+    STOP_SIGNALS.append(signal.SIGBREAK)
 
 CANCEL_GRACE_S = 1.0
 """What a cancelled task may still do before its connection is aborted."""
@@ -254,13 +256,10 @@ class Server:
 
     def _owns_socket_io(self) -> bool:
         """Whether this loop and platform let us read and write the sockets ourselves."""
-        if self.config.io == "transport":
-            return False
-        if sys.platform == "linux":
-            return True
-        if self.config.io == "socket":
+        can = sys.platform == "linux"
+        if self.config.io == "socket" and not can:
             raise StartupError(f"io=socket needs Linux, this is {sys.platform}; leave FASTASGI_IO unset")
-        return False
+        return can and self.config.io != "transport"
 
     def _access_log(self) -> AccessLog | None:
         assert self._loop is not None

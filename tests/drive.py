@@ -13,10 +13,10 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from answers import Response, read_answers
+
 from fastasgi._http1 import Http1
 from fastasgi._memory import MemoryChannel
 from fastasgi._runtime import Runtime
-
 from fastasgi.config import Config
 
 SECOND_NS = 1_000_000_000

@@ -3,8 +3,9 @@
 import sys
 
 import pytest
-from fastasgi._probe import parse
 from wire import CASES, GARBAGE, TAIL, byte_by_byte, check_parsed, cut_in_two, fold, relevant, tails, ways
+
+from fastasgi._probe import parse
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 PARSER_LIMITS = {

@@ -3,12 +3,13 @@
 import random
 
 import pytest
-from fastasgi._probe import parse
 from fuzz.fuzz_request import CORPUS, LIMITS, check
 from fuzz.mutation import FRAGMENTS, mutate
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from wire import Message, byte_by_byte, fold, in_pieces
+
+from fastasgi._probe import parse
 
 pytestmark = pytest.mark.pins("head.cut-anywhere")
 # Repeatable here; `make fuzz` is for new ground.

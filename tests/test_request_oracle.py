@@ -2,9 +2,10 @@
 
 import h11
 import pytest
-from fastasgi._probe import parse
 from model import KEEP, agrees, verdict
 from wire import BY_NAME, CASES, fold, relevant, tails, until_close
+
+from fastasgi._probe import parse
 
 pytestmark = pytest.mark.pins("head.cut-anywhere")
 

@@ -8,13 +8,13 @@ import socket
 
 import pytest
 from drive import turn
+from wire import BY_NAME, CASES, byte_by_byte, in_pieces
+from wire_serve import SOCKET_TIMEOUT_S, Recorder, check_outcome, made_to_end, over_socket
+
 from fastasgi._http1 import Http1
 from fastasgi._poller import Poller
 from fastasgi._runtime import Runtime
 from fastasgi._transport import TransportChannel
-from wire import BY_NAME, CASES, byte_by_byte, in_pieces
-from wire_serve import SOCKET_TIMEOUT_S, Recorder, check_outcome, made_to_end, over_socket
-
 from fastasgi.config import Config
 
 # Byte by byte up to here; longer ones in pieces.

@@ -10,9 +10,9 @@ import ssl
 
 import pytest
 from drive import GET, START, Bench, body, complaints, hello, start, turn
-from fastasgi._transport import TransportChannel
 from net import PATIENCE_S, listener
 
+from fastasgi._transport import TransportChannel
 from fastasgi.errors import ClientDisconnected
 
 DISCONNECT = {"type": "http.disconnect"}

@@ -16,10 +16,10 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
-from fastasgi._probe import parse  # noqa: E402
 from model import KEEP, agrees  # noqa: E402
 from wire import CASES, byte_by_byte, fold, in_pieces, until_close  # noqa: E402
 
+from fastasgi._probe import parse  # noqa: E402
 from fuzz.mutation import mutate  # noqa: E402
 
 STATUSES = {400, 413, 414, 417, 431, 501, 505}
