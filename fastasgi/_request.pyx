@@ -273,7 +273,8 @@ cdef class RequestParser:
         cdef uint32_t i
         cdef char *out
         if self.progress.n_body == 1:
-            if owner is not None and span.at == PyBytes_AS_STRING(owner) and <Py_ssize_t>span.n == PyBytes_GET_SIZE(owner):
+            if (owner is not None and span.at == PyBytes_AS_STRING(owner)
+                    and <Py_ssize_t>span.n == PyBytes_GET_SIZE(owner)):
                 return owner
             return PyBytes_FromStringAndSize(span.at, span.n)
         for i in range(self.progress.n_body):
@@ -561,7 +562,8 @@ cdef class RequestParser:
         if s.failure:
             return s.failure
         if s.is_trailing and self.llhttp._span_pos0 != NULL and (
-            s.trailer_bytes + <size_t>(self.llhttp.error_pos - <const char *>self.llhttp._span_pos0) > s.limits.head_bytes
+            s.trailer_bytes + <size_t>(self.llhttp.error_pos - <const char *>self.llhttp._span_pos0)
+            > s.limits.head_bytes
         ):
             return TRAILERS_TOO_LARGE   # fed byte by byte it would have been seen before the bad byte
         if code == HPE_INVALID_METHOD:
