@@ -13,7 +13,7 @@ import json
 import logging
 import logging.config
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Literal, cast
 
@@ -33,7 +33,6 @@ asgi_logger = logging.getLogger("fastasgi.asgi")
 ACCESS_FORMAT = '%(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s'
 
 Style = Literal["%", "{", "$"]
-AccessCall = Callable[[tuple[str, int] | None, str, str, str, int], None]
 
 _LEVEL_COLORS = {TRACE: "34", 10: "36", 20: "32", 30: "33", 40: "31", 50: "91"}
 _STATUS_COLORS = {1: "97", 2: "32", 3: "33", 4: "31", 5: "91"}
@@ -117,24 +116,6 @@ def _is_terminal(stream: Any) -> bool:
         return bool(stream.isatty())
     except (AttributeError, ValueError):  # no stream (a service without one), or closed
         return False
-
-
-def access_call(logger: logging.Logger) -> AccessCall:
-    """What writes one access record, each field in the args and by name: for when the handlers are not our
-    own."""
-    message = '%s - "%s %s HTTP/%s" %d'
-
-    def log(
-        client: tuple[str, int] | None, method: str, full_path: str, http_version: str, status: int
-    ) -> None:
-        if not logger.isEnabledFor(logging.INFO):
-            return
-        client_addr = f"{client[0]}:{client[1]}" if client else ""
-        args = (client_addr, method, full_path, http_version, status)
-        names = ("client_addr", "method", "full_path", "http_version", "status_code")
-        logger.info(message, *args, extra=dict(zip(names, args, strict=True)))
-
-    return log
 
 
 def can_bypass(logger: logging.Logger) -> tuple[int, str, bool] | None:

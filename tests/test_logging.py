@@ -21,7 +21,6 @@ from fastasgi.logging import (
     TRACE,
     AccessFormatter,
     DefaultFormatter,
-    access_call,
     can_bypass,
     configure,
     level_number,
@@ -29,6 +28,7 @@ from fastasgi.logging import (
 )
 
 NAMES = ("fastasgi", *LOGGER_NAMES)
+MESSAGE = '%s - "%s %s HTTP/%s" %d'
 ARGS = ("127.0.0.1:50000", "GET", "/path?q=1", "1.1", 200)
 
 
@@ -121,7 +121,7 @@ def test_level_numbers() -> None:
 def test_access_lines_go_to_stdout_and_the_rest_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     Config("a:b", use_colors=False)
     logging.getLogger("fastasgi.error").info("started")
-    access_call(logging.getLogger("fastasgi.access"))(("127.0.0.1", 50000), *ARGS[1:])  # type: ignore[arg-type]
+    logging.getLogger("fastasgi.access").info(MESSAGE, *ARGS)
     captured = capsys.readouterr()
     assert captured.err == "INFO:     started\n"
     assert captured.out == 'INFO:     127.0.0.1:50000 - "GET /path?q=1 HTTP/1.1" 200 OK\n'
@@ -137,28 +137,6 @@ def test_no_line_twice_with_basic_config() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stderr.count("once") == 1
     assert run.stdout == 'INFO:     a - "GET / HTTP/1.1" 200 OK\n'
-
-
-def test_access_record_has_every_field_as_argument_and_by_name() -> None:
-    seen: list[logging.LogRecord] = []
-    logger = logging.Logger("test")
-    handler = logging.Handler()
-    handler.emit = seen.append  # type: ignore[method-assign]
-    logger.addHandler(handler)
-    access_call(logger)(("::1", 5), "GET", "/", "1.1", 404)
-    access_call(logger)(None, "GET", "/", "1.0", 200)
-    assert seen[0].args == ("::1:5", "GET", "/", "1.1", 404)
-    by_name = [
-        getattr(seen[0], name)
-        for name in ("client_addr", "method", "full_path", "http_version", "status_code")
-    ]
-    assert by_name == ["::1:5", "GET", "/", "1.1", 404]
-    assert seen[0].getMessage() == '::1:5 - "GET / HTTP/1.1" 404'
-    assert seen[1].args == ("", "GET", "/", "1.0", 200)
-    quiet = logging.Logger("quiet", logging.WARNING)
-    quiet.addHandler(handler)
-    access_call(quiet)(None, "GET", "/", "1.0", 200)
-    assert len(seen) == 2
 
 
 def test_level_is_applied_to_our_loggers() -> None:
@@ -330,7 +308,7 @@ def test_bypass_prefix_is_that_of_the_formatter(out: Any, tmp_path: Any) -> None
         assert found is not None
         assert found[2] is colors
         prefixes.append(found[1])
-        access_call(logger)(None, "GET", "/", "1.1", 200)
+        logger.info(MESSAGE, "", *ARGS[1:])
     lines = (tmp_path / "out").read_text().splitlines()
     assert [line.partition(" - ")[0] for line in lines] == prefixes
 
