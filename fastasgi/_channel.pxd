@@ -46,7 +46,8 @@ cdef class Channel(Member):
     cdef size_t pending         # bytes of output taken over and not yet handed to the kernel (or transport)
 
     cdef int opened(self) except -1
-    cdef int write(self, bytes head, bytes body, bytes end) except -1
+    cdef int write(self, bytes head, bytes body, bytes end, bint more) except -1
+    cdef bint is_full(self) noexcept
     cdef int pause(self) except -1
     cdef int resume(self) except -1
     cdef int close(self, bint linger) except -1

@@ -65,9 +65,14 @@ cdef class Channel(Member):
         self.handler = self.runtime.handler_factory(self, self.runtime)
         return 0
 
-    cdef int write(self, bytes head, bytes body, bytes end) except -1:
-        """Send the three, each bytes or None, in one system call where possible. They are kept by reference."""
+    cdef int write(self, bytes head, bytes body, bytes end, bint more) except -1:
+        """Send the three, each bytes or None, in one system call where possible. They are kept by reference. With
+        `more` output may wait for what else comes in this turn of the loop, and leave with it."""
         raise AssertionError("write() is for subclasses")
+
+    cdef bint is_full(self) noexcept:
+        """True when the peer takes less than it is given, and HIGH_WATER is passed."""
+        return self.pending > HIGH_WATER
 
     cdef int pause(self) except -1:
         """Stop reading: what the peer sends stays in the kernel."""

@@ -26,7 +26,7 @@ from fastasgi.errors import ApplicationError, ClientDisconnected
 from fastasgi.fa cimport fa_monotonic_ns
 
 from fastasgi._access cimport AccessLog
-from fastasgi._channel cimport HIGH_WATER, LOW_WATER
+from fastasgi._channel cimport LOW_WATER
 from fastasgi._response cimport FRAMING_LENGTH
 
 cdef extern from "Python.h":
@@ -262,7 +262,7 @@ cdef class HttpExchange:
                 self._wake(self.message_waiters)
             self.completed()
             return READY
-        if self.channel is not None and self.channel.pending > HIGH_WATER:
+        if self.channel is not None and self.channel.is_full():
             return writable_coroutine(self)
         if self._burst_is_over(n):
             return next_turn(0)

@@ -20,7 +20,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memcpy
 
-from fastasgi._channel cimport HIGH_WATER, Channel
+from fastasgi._channel cimport Channel
 from fastasgi._exchange cimport (
     BODY_HIGH_WATER, RESPONSE_ABORTED, RESPONSE_COMPLETE, RESPONSE_INIT, ExchangeTables, HttpExchange, build_scope,
 )
@@ -361,7 +361,7 @@ cdef class Http1(Handler):
                 return self._close(self.reading == READING_BODY or self.tail is not None)
             if self.reading == READING_BODY:
                 return self._skip_rest(exchange.body_waiting)
-        if self.reading != READING_DONE or self.channel.pending > HIGH_WATER:
+        if self.reading != READING_DONE or self.channel.is_full():
             return 0        # a client that does not read its answers gets no more of them; writable() goes on
         self.reading = READING_IDLE
         if self.tail is None:
@@ -403,7 +403,7 @@ cdef class Http1(Handler):
         cdef Http1Exchange exchange = self.exchange
         self.keep_alive = False
         if exchange is None:
-            self.channel.write(error_reply(status, text, self.runtime.block), None, None)
+            self.channel.write(error_reply(status, text, self.runtime.block), None, None, False)
         elif exchange.state == RESPONSE_INIT:
             exchange.reply(status, text)
         elif exchange.state < RESPONSE_COMPLETE:
@@ -417,7 +417,7 @@ cdef class Http1Exchange(HttpExchange):
 
     cdef int write_continue(self) except -1:
         if self.channel is not None:
-            self.channel.write(CONTINUE, None, None)
+            self.channel.write(CONTINUE, None, None, False)
         return 0
 
     cdef int encode_head(self, object status, object headers) except -1:
@@ -436,29 +436,29 @@ cdef class Http1Exchange(HttpExchange):
         if head is not None and self.response.room:
             if n == self.response.room:     # the whole body, into the room that was left for it
                 memcpy(PyBytes_AS_STRING(head) + self.response.head_n, PyBytes_AS_STRING(body), n)
-                return channel.write(head, None, None)
+                return channel.write(head, None, None, more)
             head = head[:self.response.head_n]
         if self.response.framing == FRAMING_CHUNKED:
             return self._write_chunk(head, <bytes>body, n, more)
         if n == 0 or self.response.framing == FRAMING_NONE:
-            return channel.write(head, None, None) if head is not None else 0
+            return channel.write(head, None, None, more) if head is not None else 0
         if head is not None and n <= JOIN_BYTES:
-            return channel.write(joined(head, <bytes>body), None, None)
-        return channel.write(head, <bytes>body, None)
+            return channel.write(joined(head, <bytes>body), None, None, more)
+        return channel.write(head, <bytes>body, None, more)
 
     cdef int _write_chunk(self, bytes head, bytes body, size_t n, bint more) except -1:
         """A chunk (RFC 9112 section 7.1), and the last one behind it unless there is more."""
         cdef bytes start, end
         if n == 0:
             end = None if more else LAST_CHUNK
-            return self.channel.write(head, end, None) if head is not None or end is not None else 0
+            return self.channel.write(head, end, None, more) if head is not None or end is not None else 0
         start = chunk_size_line(n)
         end = CRLF if more else DATA_END_LAST_CHUNK
         if head is not None:
             start = joined(head, start)
         if n <= JOIN_BYTES:
-            return self.channel.write(joined(joined(start, body), end), None, None)
-        return self.channel.write(start, body, end)
+            return self.channel.write(joined(joined(start, body), end), None, None, more)
+        return self.channel.write(start, body, end, more)
 
     cdef int reply(self, int status, str text) except -1:
         cdef bytes answer
@@ -467,7 +467,7 @@ cdef class Http1Exchange(HttpExchange):
             answer = error_reply(status, text, self.runtime.block)
             if self.response.is_head_method:
                 answer = answer[:answer.index(b"\r\n\r\n") + 4]
-            self.channel.write(answer, None, None)
+            self.channel.write(answer, None, None, False)
             self._log_access()
         self.response.close = True
         self.state = RESPONSE_ABORTED       # the application, if it still runs, sees its client gone

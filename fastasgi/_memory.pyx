@@ -84,7 +84,7 @@ cdef class MemoryChannel(Channel):
 
     # --- the handler's calls ------------------------------------------------------------------------------------------
 
-    cdef int write(self, bytes head, bytes body, bytes end) except -1:
+    cdef int write(self, bytes head, bytes body, bytes end, bint more) except -1:
         if (<Channel>self).state != CHANNEL_OPEN:
             return 0
         for data in (head, body, end):

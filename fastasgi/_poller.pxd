@@ -11,7 +11,7 @@ from fastasgi.linux cimport epoll_event
 
 cdef enum:
     READ_BYTES = 64 * 1024          # the buffer that all connections of a worker share
-    DIRECT_BYTES = 256 * 1024       # at most read straight into memory of a body
+    DIRECT_BYTES = 96 * 1024         # at most read straight into memory of a body
     READ_BUDGET = 512 * 1024        # bytes of one connection in one turn
     MAX_EVENTS = 128                # of one epoll_wait
     MAX_ACCEPTS = 32                # of one listener in one turn

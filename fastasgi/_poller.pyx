@@ -100,6 +100,7 @@ cdef class Poller(Owner):
         if self.epfd < 0:
             return
         self.stop_listening()
+        self.n_deferred = 0
         for channel in list(self.slots):
             if channel is not None:
                 (<SocketChannel>channel).abort()
@@ -229,7 +230,7 @@ cdef class Poller(Owner):
             channel.has_unread = False
             channel.seen_events = 0
             wanted = channel.handler.wanted()
-            if wanted > READ_BYTES:
+            if wanted >= DIRECT_BYTES // 2:
                 room = min(wanted, <size_t>DIRECT_BYTES)
                 n = self._read_direct(channel, room)
             else:
@@ -379,16 +380,23 @@ cdef class Poller(Owner):
         return 0
 
     cdef int defer(self, SocketChannel channel) except -1:
-        """Write the channel's output at the end of the batch."""
+        """Write the channel's output at the end of the batch, or, outside of one, behind what this turn still runs."""
         if not channel.is_deferred:
             if self.n_deferred == 0:
                 self.deferred_since_ns = self.runtime.now_ns
+                if not self.is_running:
+                    self.loop.call_soon(self._flush_turn)
             channel.is_deferred = True
             self.deferred[self.n_deferred] = <PyObject *>channel
             self.n_deferred += 1
             if self.n_deferred == MAX_DEFERRED:
                 return self._flush_deferred()
         return 0
+
+    def _flush_turn(self):
+        """Write what was gathered outside of a batch."""
+        self.runtime.refresh()
+        self._flush_deferred()
 
     cdef int _flush_deferred(self) except -1:
         cdef SocketChannel channel

@@ -9,6 +9,7 @@ from fastasgi._channel cimport Channel
 
 cdef enum:
     MAX_IOVECS = 64                 # of one sendmsg
+    GATHER_BYTES = 256 * 1024       # output that may wait for the end of the turn
     ADDRESS_BYTES = 28              # sizeof(struct sockaddr_in6)
 
 

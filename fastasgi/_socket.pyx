@@ -53,7 +53,7 @@ cdef class SocketChannel(Channel):
 
     # --- output -------------------------------------------------------------------------------------------------------
 
-    cdef int write(self, bytes head, bytes body, bytes end) except -1:
+    cdef int write(self, bytes head, bytes body, bytes end, bint more) except -1:
         if self.state != CHANNEL_OPEN:
             return 0
         if head is not None:
@@ -64,9 +64,12 @@ cdef class SocketChannel(Channel):
             self.push(end)
         if self.waits_for_room:
             return 0
-        if self.poller.is_running and self.pending <= HIGH_WATER:
+        if self.pending <= GATHER_BYTES and (more or self.poller.is_running):
             return self.poller.defer(self)
         return self.flush()
+
+    cdef bint is_full(self) noexcept:
+        return self.waits_for_room and self.pending > HIGH_WATER
 
     cdef int push(self, bytes data) except -1:
         """Append to the output, which keeps a reference."""

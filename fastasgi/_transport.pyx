@@ -86,7 +86,7 @@ cdef class TransportChannel(Channel):
 
     # --- the handler's calls ------------------------------------------------------------------------------------------
 
-    cdef int write(self, bytes head, bytes body, bytes end) except -1:
+    cdef int write(self, bytes head, bytes body, bytes end, bint more) except -1:
         if self.state != CHANNEL_OPEN or self.transport is None:
             return 0
         parts = [part for part in (head, body, end) if part]
