@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from .config import Config
 from .errors import EXIT_OK, EXIT_USAGE, ConfigError
 from .fields import Field, Switch
-from .launch import execute
+from .launch import execute, leave
 from .options import FIELDS, GROUPS
 from .sources import gather, print_config
 from .version import __version__
@@ -136,7 +136,7 @@ def _command(print_config: bool, check_config: bool, **params: Any) -> None:
         code = _serve(print_config, check_config, given)
     except ConfigError as error:
         raise UsageSentence(str(error)) from None
-    sys.exit(code)
+    leave(code)
 
 
 main = GroupedCommand(

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import Any, NoReturn, ParamSpec
 
 from .config import Config
 from .errors import EXIT_OK, StartupError
-from .logging import log_startup_error
+from .logging import log_startup_error, server_logger
 from .sources import gather
 from .worker import Server
 
 P = ParamSpec("P")
+
+THREADS_GRACE_S = 5.0
+"""How long threads of the application may go on when everything else has ended."""
 
 
 def execute(config: Config) -> int:
@@ -28,6 +34,32 @@ def execute(config: Config) -> int:
     except KeyboardInterrupt:  # before, or after, the server listens to signals itself
         return EXIT_OK
     return server.exit_code
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with this exit code, also when threads that the application started never end.
+
+    Python waits for every thread that is no daemon, without a bound: one that hangs in a call would hold a server
+    for ever that has drained long ago.
+    """
+    deadline_s = time.monotonic() + THREADS_GRACE_S
+    left = [thread for thread in threading.enumerate() if _is_waited_for(thread)]
+    for thread in left:
+        thread.join(max(0.0, deadline_s - time.monotonic()))
+    names = [thread.name for thread in left if thread.is_alive()]
+    if not names:
+        sys.exit(code)
+    server_logger.warning("threads of the application are still running, left behind: %s", ", ".join(names))
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _is_waited_for(thread: threading.Thread) -> bool:
+    # The threads of executors are daemons in name on some versions, and joined at exit on all of them.
+    in_executor = thread.name.startswith(("asyncio_", "ThreadPoolExecutor"))
+    return thread is not threading.current_thread() and (not thread.daemon or in_executor)
 
 
 def _with_parameters_of(

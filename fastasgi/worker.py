@@ -299,6 +299,8 @@ class Server:
 
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Drain, and end the application. `sockets` are closed too."""
+        if self._runtime is not None:
+            self._runtime.flush_access_log()  # what was answered before comes before
         server_logger.info("Shutting down")
         self.started = False
         for server in self.servers:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import threading
 
 
 def event(text):
@@ -133,6 +134,12 @@ async def background(receive, send):
         raise
 
 
+async def in_thread(receive, send):
+    """Work in a thread that nothing can end."""
+    await answer(send, b"ok")
+    await asyncio.to_thread(threading.Event().wait)
+
+
 async def exiting(receive, send):
     sys.exit(7)
 
@@ -159,6 +166,8 @@ async def main(scope, receive, send):
         await slow(receive, send)
     elif path == "/background":
         await background(receive, send)
+    elif path == "/thread":
+        await in_thread(receive, send)
     elif path == "/exit":
         await exiting(receive, send)
     elif path == "/go":

@@ -307,6 +307,18 @@ def test_background_work_is_waited_for():
         assert server.events() == ["startup", "background cancelled", "shutdown"]
 
 
+@pytest.mark.pins("process.signal-drain", "process.exit-codes")
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_thread_that_never_ends_does_not_hold_the_process(loop):
+    """Python joins an executor's threads at exit, without a bound."""
+    with running("main", "--loop", loop) as server:
+        assert server.connect().get("/thread").body == b"ok"
+        server.signal(signal.SIGTERM)
+        server.signal(signal.SIGINT)
+        assert server.wait(15) == 0
+        assert "threads of the application are still running" in server.log()
+
+
 @pytest.mark.pins("process.exit-codes", "process.startup-failure")
 @pytest.mark.parametrize(
     ("app", "argv", "code", "says"),
