@@ -25,6 +25,7 @@ from fastasgi._exchange cimport (
     BODY_HIGH_WATER, RESPONSE_ABORTED, RESPONSE_COMPLETE, RESPONSE_INIT, ExchangeTables, HttpExchange, build_scope,
 )
 from fastasgi._head cimport RequestTables
+from fastasgi._live cimport count_live
 from fastasgi._request cimport EVENT_BODY, EVENT_COMPLETE, EVENT_ERROR, EVENT_HEAD, RequestParser
 from fastasgi._response cimport FRAMING_CHUNKED, FRAMING_NONE, JOIN_BYTES, ResponseTables, chunk_size_line, error_reply
 from fastasgi._runtime cimport (
@@ -506,3 +507,7 @@ cdef bytes joined(bytes first, bytes second):
     memcpy(PyBytes_AS_STRING(both), PyBytes_AS_STRING(first), first_n)
     memcpy(PyBytes_AS_STRING(both) + first_n, PyBytes_AS_STRING(second), second_n)
     return both
+
+
+count_live(Http1)
+count_live(Http1Exchange)

@@ -9,6 +9,7 @@ cimport cython
 from fastasgi._channel cimport (
     CHANNEL_CLOSED, CHANNEL_CLOSING, CHANNEL_LINGERING, CHANNEL_OPEN, LOW_WATER, Channel,
 )
+from fastasgi._live cimport count_live
 from fastasgi._runtime cimport PHASE_WRITE, TIMEOUT_LINGER, TIMEOUT_STALL, Runtime
 
 cdef list STATES = ["open", "closing", "closing", "closed"]
@@ -160,3 +161,6 @@ cdef class MemoryChannel(Channel):
         self.is_scheduled = False
         if self.handler is not None:
             self.handler.resumed()
+
+
+count_live(MemoryChannel)

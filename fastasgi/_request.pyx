@@ -29,6 +29,7 @@ from fastasgi._head cimport (
     MAX_MEMO, MAX_MEMO_WAIT, METHOD_TOO_LONG, OK,
     TOO_MANY_FIELDS, TRAILERS_TOO_LARGE, UNSUPPORTED_VERSION, BodySpan, FieldSpan, Memo, Progress, RequestTables,
 )
+from fastasgi._live cimport count_live
 from fastasgi.fa cimport fa_is_token, fa_limits
 from fastasgi.llhttp cimport (
     F_CHUNKED, F_CONNECTION_CLOSE, F_CONNECTION_KEEP_ALIVE, F_CONTENT_LENGTH, F_TRANSFER_ENCODING,
@@ -581,3 +582,6 @@ cdef class RequestParser:
         if code == HPE_LF_EXPECTED or code == HPE_CR_EXPECTED:
             return BAD_LINE_END
         return BAD_FIELD
+
+
+count_live(RequestParser)

@@ -19,6 +19,7 @@ from libc.string cimport memcpy, memset
 from fastasgi._channel cimport (
     CHANNEL_CLOSED, CHANNEL_CLOSING, CHANNEL_LINGERING, CHANNEL_OPEN, HIGH_WATER, LOW_WATER, Channel,
 )
+from fastasgi._live cimport count_live
 from fastasgi._runtime cimport PHASE_WRITE, TIMEOUT_LINGER, TIMEOUT_STALL
 from fastasgi.linux cimport (
     AF_INET, AF_INET6, AF_UNIX, EPOLL_CTL_MOD, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, MSG_NOSIGNAL,
@@ -310,3 +311,6 @@ cdef class Owner:
     cdef int bury(self, SocketChannel channel) except -1:
         """Close the descriptor and free the slot."""
         raise AssertionError("bury() is for the Poller")
+
+
+count_live(SocketChannel)

@@ -12,6 +12,7 @@ cimport cython
 from fastasgi._channel cimport (
     CHANNEL_CLOSED, CHANNEL_CLOSING, CHANNEL_LINGERING, CHANNEL_OPEN, HIGH_WATER, LOW_WATER, Channel,
 )
+from fastasgi._live cimport count_live
 from fastasgi._runtime cimport PHASE_WRITE, TIMEOUT_LINGER, TIMEOUT_STALL, Runtime, Timeout
 
 cdef bytes RESET = struct.pack("ii", 1, 0)      # struct linger: on, 0 s
@@ -189,3 +190,6 @@ cdef object as_address(object name):
     if isinstance(name, (str, bytes)) and name:
         return (name.decode(errors="replace") if isinstance(name, bytes) else name), None
     return None
+
+
+count_live(TransportChannel)

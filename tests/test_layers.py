@@ -16,7 +16,7 @@ PACKAGE = ROOT / "fastasgi"
 
 LINES = [
     # L0: leaves
-    {"errors", "asgi", "version", "fa", "linux", "llhttp", "waits"},
+    {"errors", "asgi", "version", "fa", "linux", "llhttp", "waits", "_live"},
     {"fields", "logging", "sockets", "middleware", "middleware.asgi2"},
     {"options", "importer"},
     {"sources", "loops"},

@@ -1,0 +1,3 @@
+"""Counters of live objects, in debug builds."""
+
+cdef int count_live(type cls) except -1
