@@ -64,7 +64,8 @@ cdef int count_live(type cls) except -1:
     cdef PyTypeObject *found = <PyTypeObject *>cls
     if not FA_DEBUG:
         return 0
-    assert n_counted < MAX_COUNTED and entry_of(found) == NULL
+    assert n_counted < MAX_COUNTED
+    assert entry_of(found) == NULL
     counted[n_counted] = Counted(found, found.tp_alloc, found.tp_free, 0)
     n_counted += 1
     found.tp_alloc = counting_alloc
