@@ -1,10 +1,12 @@
-"""The stubs say what the compiled modules have: no name more and none less."""
+"""The stubs say what the compiled modules have: no name more, and no class, function or member less.
+
+Numbers that only the compiled code reads need no mention.
+"""
 
 import ast
 import importlib
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -45,13 +47,11 @@ def stub_classes(tree):
 
 
 def own_names(module):
-    """Public names of a compiled module that it did not import."""
+    """Public classes and functions that a compiled module defines."""
     return {
         name
         for name, value in vars(module).items()
-        if is_public(name)
-        and not isinstance(value, ModuleType)
-        and getattr(value, "__module__", module.__name__) == module.__name__
+        if is_public(name) and callable(value) and getattr(value, "__module__", None) == module.__name__
     }
 
 
@@ -64,7 +64,9 @@ def stub(request):
 
 def test_names_of_the_module(stub):
     tree, module = stub
-    assert set(stub_names(tree.body)) == own_names(module)
+    found = set(stub_names(tree.body))
+    assert found <= set(vars(module))
+    assert own_names(module) <= found
 
 
 def test_names_of_each_class(stub):
