@@ -47,6 +47,7 @@ cdef enum:
 
 # --- callbacks of llhttp: spans and counts, no Python -----------------------------------------------------------------
 
+# hot
 cdef inline uint32_t offset(Progress *s, const char *at) noexcept nogil:
     return s.base + <uint32_t>(at - s.fed)
 
@@ -198,6 +199,7 @@ cdef int on_message_complete(llhttp_t *parser) noexcept nogil:
     # feeding.
     parser.flags = (parser.flags & ~F_CONNECTION_CLOSE) | F_CONNECTION_KEEP_ALIVE
     return HPE_PAUSED
+# end hot
 
 
 cdef llhttp_settings_t SETTINGS      # constant after import

@@ -54,6 +54,7 @@ cdef class Member:
     def __dealloc__(self):
         self.leave()
 
+    # hot
     cdef void join(self) noexcept:
         """Enter the runtime's list of members. The list borrows; whoever owns the member calls leave()."""
         fa_deadline_arm(&self.runtime.members, &self.membership, 0)
@@ -76,6 +77,7 @@ cdef class Member:
 
     cdef void disarm(self, Phase phase) noexcept:
         fa_deadline_clear(&self.deadlines[phase])
+    # end hot
 
     cdef int expired(self, Timeout timeout) except -1:
         """The deadline passed. It is no longer armed."""
