@@ -186,6 +186,15 @@ def nothing_left_over(request):
     assert not left, f"file descriptors left over: {left}"
 
 
+@pytest.fixture
+def only_new():
+    """For tests that have the collector run often: it sees nothing of what was there before, which takes it long."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def _new_fds(before):
     after = open_fds()
     # the entry of the directory that listdir itself had open is gone by now and has no link

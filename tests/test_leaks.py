@@ -176,7 +176,7 @@ def silence():
 
 
 @pytest.mark.parametrize(("app", "play", "data"), KINDS.values(), ids=KINDS)
-async def test_no_object_is_left(app, play, data, silence):
+async def test_no_object_is_left(app, play, data, silence, only_new):
     """What 40 more requests leave behind is less than one thing each."""
     async with serving(app) as bench:
 

@@ -123,7 +123,7 @@ async def test_half_closed_client_is_let_go(kind, send, event_loop_kind):
 
 
 @pytest.mark.parametrize("kind", ["socket", "transport"])
-async def test_half_closed_connection_is_not_garbage(kind):
+async def test_half_closed_connection_is_not_garbage(kind, only_new):
     """A client that has ended its side still waits for its answer when the collector runs."""
     loop = asyncio.get_running_loop()
     answer_now = None
