@@ -105,8 +105,9 @@ async def events(request: Request):
         try:
             for number in range(3):
                 yield f"id: {number}\ndata: {'x' * number}\n\n"
-            while not await request.is_disconnected():
+            while True:  # as event streams do, so that a client that has left is noticed
                 await asyncio.sleep(0.01)
+                yield ": ping\n\n"
         finally:
             event("events stopped")
 

@@ -44,10 +44,10 @@ class Lines:
             self._more.notify_all()
         stream.close()
 
-    def wait(self, pattern: str, start: int = 0, times: int = 1) -> re.Match:
+    def wait(self, pattern: str, start: int = 0, times: int = 1, patience_s: float = PATIENCE_S) -> re.Match:
         """The match of the first line from `start` on that has `pattern` (of the last of so many `times`)."""
         found: list[re.Match] = []
-        until = time.monotonic() + PATIENCE_S
+        until = time.monotonic() + patience_s
         with self._more:
             while True:
                 found = [match for line in self.all[start:] if (match := re.search(pattern, line))]
@@ -55,7 +55,7 @@ class Lines:
                     return found[times - 1]
                 assert not self._ended, f"no line {pattern!r}, it ended; lines:\n" + "\n".join(self.all[start:])
                 left = until - time.monotonic()
-                assert left > 0, f"no line {pattern!r} in {PATIENCE_S} s; lines:\n" + "\n".join(self.all[start:])
+                assert left > 0, f"no line {pattern!r} in {patience_s} s; lines:\n" + "\n".join(self.all[start:])
                 self._more.wait(left)
 
     def close(self) -> None:
@@ -190,3 +190,8 @@ def without(*frameworks):
         return test
 
     return mark
+
+
+def only(*frameworks):
+    """The opposite of `without`."""
+    return without(*({"starlette", "fastapi", "django", "quart"} - set(frameworks)))

@@ -96,12 +96,38 @@ async def events(request):
         try:
             for number in range(3):
                 yield f"id: {number}\ndata: {'x' * number}\n\n"
-            while not await request.is_disconnected():
+            while True:  # as event streams do, so that a client that has left is noticed
                 await asyncio.sleep(0.01)
+                yield ": ping\n\n"
         finally:
             event("events stopped")
 
     return StreamingResponse(some(), media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+
+async def idle_events(request):
+    """Says nothing more, like a queue without news."""
+
+    async def some():
+        try:
+            yield "data: x\n\n"
+            await asyncio.Event().wait()
+        finally:
+            event("idle events stopped")
+
+    return StreamingResponse(some(), media_type="text/event-stream")
+
+
+async def polled_events(request):
+    async def some():
+        try:
+            yield "data: x\n\n"
+            while not await request.is_disconnected():
+                await asyncio.sleep(0.01)
+        finally:
+            event("polled events stopped")
+
+    return StreamingResponse(some(), media_type="text/event-stream")
 
 
 async def background(request):
@@ -217,6 +243,8 @@ routes = [
     Route("/download", download),
     Route("/endless", endless),
     Route("/events", events),
+    Route("/idle-events", idle_events),
+    Route("/polled-events", polled_events),
     Route("/background", background),
     Route("/release", release, methods=["POST"]),
     Route("/thread", thread),
