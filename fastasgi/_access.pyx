@@ -7,6 +7,9 @@ makes one system call for many requests.
 
 import http
 import os
+import select
+import socket
+import stat
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -20,6 +23,9 @@ cdef enum:
     FLUSH_BYTES = 32 * 1024         # a fuller buffer is written at once
     KEEP_BYTES = 1024 * 1024        # a reader that does not read loses what is above
 
+PIPE_BYTES = getattr(select, "PIPE_BUF", 512)
+MSG_DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
+
 cdef list SUFFIXES = [b'" %d\n' % status for status in range(1000)]
 for _status in http.HTTPStatus:
     SUFFIXES[_status.value] = b'" %d %b\n' % (_status.value, _status.phrase.encode())
@@ -31,6 +37,12 @@ cdef class AccessLog:
 
     def __init__(self, loop, int fd=-1, bytes prefix=b"", logger=None):
         self.loop, self.fd, self.prefix, self.logger = loop, fd, prefix, logger
+        mode = os.fstat(fd).st_mode if fd >= 0 else 0
+        if stat.S_ISSOCK(mode):
+            self.socket = socket.socket(fileno=os.dup(fd))
+        elif stat.S_ISFIFO(mode) and hasattr(select, "poll"):
+            self.poll = select.poll()
+            self.poll.register(fd, select.POLLOUT)
 
     def __dealloc__(self):
         PyMem_Free(self.buffer)
@@ -40,7 +52,7 @@ cdef class AccessLog:
         if self.fd >= 0:
             return self._add_line(client, method.encode(), path, query, minor, status)
         if self.logger.isEnabledFor(20):
-            target = (path + b"?" + query if query else path).decode("ascii", "replace")
+            target = (path + b"?" + query if query else path).decode("ascii", "replace").replace('"', "%22")
             self.logger.info(
                 '%s - "%s %s HTTP/%s" %d', client.decode(), method, target, "1.1" if minor else "1.0", status)
         return 0
@@ -84,7 +96,7 @@ cdef class AccessLog:
             return
         cdef size_t written
         try:
-            written = os.write(self.fd, PyBytes_FromStringAndSize(self.buffer, self.n))
+            written = self._write()
         except BlockingIOError:
             written = 0
         except OSError:
@@ -95,6 +107,24 @@ cdef class AccessLog:
         if self.n > KEEP_BYTES:
             self.dropped += 1
             self.n = 0
+        if self.n:
+            self.timer = self.loop.call_later(FLUSH_S, self.flush)
+
+    cdef size_t _write(self) except? 0:
+        """Write what can be written without blocking; returns the bytes.
+
+        A pipe or socket is shared with others, so it is left in its blocking mode: a pipe that polls as writable takes
+        PIPE_BUF bytes (POSIX), a socket can be asked not to wait.
+        """
+        cdef size_t done = 0
+        data = PyBytes_FromStringAndSize(self.buffer, self.n)
+        if self.socket is not None:
+            return self.socket.send(data, MSG_DONTWAIT)
+        if self.poll is None:
+            return os.write(self.fd, data)
+        while done < self.n and self.poll.poll(0):
+            done += os.write(self.fd, data[done:done + PIPE_BYTES])
+        return done
 
 
 cdef inline char *copied(char *out, bytes data) noexcept:
@@ -115,3 +145,11 @@ cdef inline char *quoted(char *out, bytes data) noexcept:
             out[0] = p[i]
             out += 1
     return out
+
+
+cdef bytes client_name(object client):
+    """A client as it stands in access lines: host:port, or the path of a Unix socket, without control bytes."""
+    if client is None:
+        return b""
+    name = client[0] if client[1] is None else f"{client[0]}:{client[1]}"
+    return "".join([c if c.isprintable() else "?" for c in name]).encode("utf-8", "backslashreplace")
