@@ -88,6 +88,7 @@ cdef class Runtime:
     cdef readonly uint64_t requests_active  # exchanges whose task has not ended
     cdef readonly uint64_t requests_total
     cdef readonly bint draining
+    cdef bint wants_room                    # connections wait because max_connections is reached: idle ones close
     cdef object closed                      # future of wait_closed(), or None
     cdef object room_waiters                # callables to call when a connection closes
 

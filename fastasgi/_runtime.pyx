@@ -131,6 +131,15 @@ cdef class Runtime:
         self.refresh()
         self._refresh_date()
 
+    def __dealloc__(self):
+        # Collected together with its members, in any order: none may unlink itself from lists that are gone.
+        cdef int i
+        for i in range(N_TIMEOUTS):
+            while self.lists[i].next != NULL and self.lists[i].next != &self.lists[i]:
+                fa_deadline_clear(self.lists[i].next)
+        while self.members.next != NULL and self.members.next != &self.members:
+            fa_deadline_clear(self.members.next)
+
     def _set_limits(self, config):
         self.limits.body_bytes = FA_UNLIMITED if config.limit_request_body is None else config.limit_request_body
         self.limits.chunk_extension_bytes = config.limit_chunk_extension
