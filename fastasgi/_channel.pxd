@@ -23,6 +23,7 @@ cdef enum ChannelState:
 cdef class Handler:
     cdef int feed(self, const char *p, size_t n, object owner) except -1
     cdef int eof(self) except -1
+    cdef int eof_ahead(self) except -1
     cdef int writable(self) except -1
     cdef int resumed(self) except -1
     cdef int lost(self, object error) except -1
@@ -53,6 +54,7 @@ cdef class Channel(Member):
     cdef int close(self, bint linger) except -1
     cdef int abort(self) except -1
     cdef int schedule(self) except -1
+    cdef bint has_input(self) noexcept
     cdef int take_addresses(self) except -1
     cdef int gone(self, object error) except -1
     cdef int output_drained(self) except -1

@@ -22,6 +22,10 @@ cdef class Handler:
         """The peer has ended its side (FIN); ours stays open for the answer."""
         raise AssertionError("eof() is for subclasses")
 
+    cdef int eof_ahead(self) except -1:
+        """The peer has ended its side, behind bytes that are not read yet."""
+        raise AssertionError("eof_ahead() is for subclasses")
+
     cdef int writable(self) except -1:
         """Pending output fell to LOW_WATER, or, after the peer had to be waited for, to nothing."""
         raise AssertionError("writable() is for subclasses")
@@ -94,6 +98,10 @@ cdef class Channel(Member):
     cdef int schedule(self) except -1:
         """Call the handler's resumed() soon, from the loop."""
         raise AssertionError("schedule() is for subclasses")
+
+    cdef bint has_input(self) noexcept:
+        """True when bytes of the peer are known to wait."""
+        return False
 
     cdef int take_addresses(self) except -1:
         """Set `client` and `server` once they are needed."""

@@ -93,13 +93,13 @@ cdef class RequestTables:
 
     Clients repeat most of their fields with every request. Names are kept in a direct-mapped table by the bytes that
     the client wrote, pairs (name, value) in another: a hit costs a cheap hash and a comparison and makes no object.
-    Both are bounded in slots and bytes; an adversary can make them miss, no more. Values of FIELD_PRIVATE are never
-    kept.
+    Both are bounded in slots and bytes; an adversary can make them miss, no more, and never hold a value of
+    FIELD_PRIVATE. Whole field sections are kept too (see RequestParser), until tick() has seen them unused.
     """
 
     def __cinit__(self, uint32_t max_fields):
         self.max_fields = max_fields
-        self.fields = <FieldSpan *>PyMem_Malloc((max_fields + 2) * sizeof(FieldSpan))
+        self.fields = <FieldSpan *>PyMem_Malloc((<size_t>max_fields + 2) * sizeof(FieldSpan))
         self.body = <BodySpan *>PyMem_Malloc(MAX_BODY_SPANS * sizeof(BodySpan))
         if self.fields == NULL or self.body == NULL:
             raise MemoryError

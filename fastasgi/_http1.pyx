@@ -24,6 +24,7 @@ from fastasgi._channel cimport Channel
 from fastasgi._exchange cimport (
     BODY_HIGH_WATER, RESPONSE_ABORTED, RESPONSE_COMPLETE, RESPONSE_INIT, ExchangeTables, HttpExchange, build_scope,
 )
+from fastasgi._head import FAILURES
 from fastasgi._head cimport RequestTables
 from fastasgi._live cimport count_live
 from fastasgi._request cimport EVENT_BODY, EVENT_COMPLETE, EVENT_ERROR, EVENT_HEAD, RequestParser
@@ -98,12 +99,18 @@ cdef class Http1(Handler):
                 self.keep_alive = False
         return 0
 
+    cdef int eof_ahead(self) except -1:
+        """The client has gone, perhaps, and left a pipelined request behind: who waits for its end must know."""
+        return self.exchange.disconnect() if self.exchange is not None and self.reading == READING_DONE else 0
+
     cdef int writable(self) except -1:
         if self.exchange is not None:
             self.exchange.output_drained()
         elif self.reading == READING_DONE:
             self.channel.schedule()     # _settle() waited for this
         elif self.reading == READING_IDLE:
+            if self.runtime.wants_room:
+                return self._close(False)
             self.channel.arm(TIMEOUT_KEEP_ALIVE)    # idle only now that the answer is taken
         return 0
 
@@ -121,7 +128,7 @@ cdef class Http1(Handler):
 
     cdef int drain(self) except -1:
         self.keep_alive = False
-        if self.reading == READING_IDLE and self.tail is None:
+        if self.reading == READING_IDLE and self.tail is None and not self.channel.has_input():
             return self._close(False)
         return 0
 
@@ -242,7 +249,9 @@ cdef class Http1(Handler):
             self._start(begun)
         if events & EVENT_ERROR and self.reading != READING_CLOSED:
             return self._refuse()
-        if self.reading == READING_HEAD and not self.is_head_timed:
+        if self.reading == READING_HEAD and self.parser.is_blank():
+            self.reading = READING_IDLE         # an empty line, tolerated before the next request
+        elif self.reading == READING_HEAD and not self.is_head_timed:
             self.is_head_timed = True       # from the first byte of the head
             self.channel.arm(TIMEOUT_HEAD)
         return 0
@@ -267,12 +276,12 @@ cdef class Http1(Handler):
 
     cdef int _refuse(self) except -1:
         """The bytes are no request: answer with the parser's status, and close."""
-        cdef RequestParser parser = self.parser
         cdef Http1Exchange exchange = self.exchange
-        logger.info("client sent a bad request: %s (%d %s)", parser.error_text, parser.error_status, parser.error_code)
+        status, code, text = FAILURES[self.parser.failure]
+        logger.info("client sent a bad request: %s (%d %s)", text, status, code)
         if self.reading == READING_SKIP or (exchange is not None and exchange.state >= RESPONSE_COMPLETE):
             return self._close(True)
-        return self._fail(parser.error_status, parser.error_text)
+        return self._fail(status, text)
 
     cdef int _take_body(self, bytes data) except -1:
         """Body bytes: for the application, or dropped."""
@@ -366,7 +375,7 @@ cdef class Http1(Handler):
             return 0        # a client that does not read its answers gets no more of them; writable() goes on
         self.reading = READING_IDLE
         if self.tail is None:
-            if self.saw_eof or self.runtime.draining:
+            if self.saw_eof or self.runtime.draining or self.runtime.wants_room:
                 return self._close(False)
             self.channel.arm(TIMEOUT_KEEP_ALIVE)
             if self.channel.is_paused or self.channel.has_unread:
@@ -386,7 +395,8 @@ cdef class Http1(Handler):
 
     cdef bint _may_persist(self, Http1Exchange exchange) noexcept:
         """Whether the connection can go on behind the response that now begins."""
-        if not self.keep_alive or self.runtime.draining or (self.saw_eof and self.tail is None):
+        if not self.keep_alive or self.runtime.draining or self.runtime.wants_room or (
+                self.saw_eof and self.tail is None):
             return False
         if self.reading == READING_BODY and exchange.expects_continue:
             # A client that was not told to continue may send its body, or not: nobody can say where the next

@@ -23,11 +23,10 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN, ECONNRESET, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memcpy
 
 from fastasgi._channel cimport CHANNEL_CLOSED, CHANNEL_LINGERING, CHANNEL_OPEN
 from fastasgi._runtime cimport Runtime
-from fastasgi._socket cimport ADDRESS_BYTES, Owner, SocketChannel, error_of
+from fastasgi._socket cimport Owner, SocketChannel, address_of, error_of
 from fastasgi.linux cimport (
     EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI,
     EPOLLRDHUP, IPPROTO_TCP, MSG_PEEK, SO_OOBINLINE, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET, TCP_NODELAY,
@@ -61,7 +60,7 @@ cdef class Poller(Owner):
         self.loop = runtime.loop
         self.slots, self.generations, self.free_slots = [], [], []
         self.dead, self.queue, self.listeners = [], [], []
-        self.servers = {}
+        self.servers, self.hosts = {}, {}
         self.buffer = <char *>PyMem_Malloc(READ_BYTES)
         if self.buffer == NULL:
             raise MemoryError
@@ -193,7 +192,11 @@ cdef class Poller(Owner):
         cdef uint32_t generation = <uint32_t>(data >> 32)
         if generation == LISTENER:
             self.solo_streak = 0
-            return self._accept(slot)
+            try:
+                return self._accept(slot)
+            except Exception as error:      # of one new connection: the others of this batch get no second edge
+                self.loop.call_exception_handler({"message": "fastasgi: cannot accept a connection", "exception": error})
+                return 0
         if <uint32_t>self.generations[slot] != generation:
             return 0
         return self._serve(<SocketChannel>self.slots[slot], events)
@@ -239,6 +242,8 @@ cdef class Poller(Owner):
                 if n > 0:
                     channel.handler.feed(self.buffer, n, None)
             if n == 0:
+                if events & (EPOLLHUP | EPOLLERR):
+                    return channel._lost(ECONNRESET)    # a reset whose error an earlier recv() has taken
                 return channel.handler.eof()
             if n < 0:
                 if errno == EINTR:
@@ -283,7 +288,9 @@ cdef class Poller(Owner):
             channel.seen_events = 0
             channel.has_unread = False
             return channel.handler.eof()
-        if n < 0 and errno != EAGAIN and errno != EINTR:
+        if n > 0:
+            return channel.handler.eof_ahead()
+        if errno != EAGAIN and errno != EINTR:
             return channel._lost(errno)
         return 0
 
@@ -302,19 +309,22 @@ cdef class Poller(Owner):
         """Take new connections, a bounded number a turn."""
         cdef unsigned char address[128]
         cdef socklen_t n
-        cdef int fd, _
+        cdef int fd, i
         cdef int listener = self.listeners[index].fileno()
         if not self.is_listening or self.is_accepting_paused:
             return 0
-        for _ in range(MAX_ACCEPTS):
-            if self.runtime.connections >= self.runtime.max_connections \
-                    and not self.runtime.close_idle(MAX_ACCEPTS):
-                return self._pause_accepting()
+        for i in range(MAX_ACCEPTS):
+            if self.runtime.connections >= self.runtime.max_connections:
+                if i:
+                    return 0        # full; level-triggered, the listener tells again if one more waits
+                if not self.runtime.close_idle(1):
+                    self.runtime.wants_room = True
+                    return self._pause_accepting()
             n = sizeof(address)
             fd = accept4(listener, <sockaddr *>address, &n, SOCK_NONBLOCK | SOCK_CLOEXEC)
             if fd < 0:
                 return self._accept_failed(errno)
-            self._adopt(fd, address, min(n, <socklen_t>ADDRESS_BYTES))
+            self._adopt(fd, address, min(n, <socklen_t>sizeof(address)))
         return 0
 
     cdef int _adopt(self, int fd, const unsigned char *address, uint32_t address_n) except -1:
@@ -323,8 +333,7 @@ cdef class Poller(Owner):
         cdef SocketChannel channel = SocketChannel.__new__(SocketChannel)
         channel.fd = fd
         channel.runtime, channel.poller = self.runtime, self
-        memcpy(channel.address, address, address_n)
-        channel.address_n = address_n
+        channel.client = address_of(address, address_n, self.hosts)
         if self.free_slots:
             channel.slot = self.free_slots.pop()
             self.slots[channel.slot] = channel
@@ -338,7 +347,11 @@ cdef class Poller(Owner):
             error = error_of(errno)
             self.bury(channel)
             raise error
-        return channel.opened()
+        try:
+            return channel.opened()
+        except BaseException:
+            self.bury(channel)
+            raise
 
     cdef int _accept_failed(self, int error) except -1:
         if error == EMFILE or error == ENFILE or error == ENOBUFS or error == ENOMEM:
@@ -363,6 +376,7 @@ cdef class Poller(Owner):
         """A connection closed, or some time has passed: accept again."""
         if self.is_accepting_paused and self.epfd >= 0:
             self.is_accepting_paused = False
+            self.runtime.wants_room = False
             if self.is_listening:
                 for index in range(len(self.listeners)):
                     self._watch_listener(index, True)
@@ -451,4 +465,5 @@ cdef class Poller(Owner):
 
     def _release(self):
         if not self.is_running:
+            self._flush_deferred()      # borrows from them
             self.dead.clear()

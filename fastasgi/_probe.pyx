@@ -3,6 +3,7 @@
 
 cimport cython
 
+from fastasgi._head import FAILURES
 from fastasgi._head cimport RequestTables
 from fastasgi._request cimport EVENT_BODY, EVENT_COMPLETE, EVENT_ERROR, EVENT_HEAD, RequestParser
 from fastasgi.fa cimport (
@@ -51,7 +52,7 @@ cdef class _Reader:
             if seen & EVENT_COMPLETE:
                 self.events.append(("complete",))
             if seen & EVENT_ERROR:
-                self.events.append(("error", parser.error_status, parser.error_code, parser.error_text))
+                self.events.append(("error", *FAILURES[parser.failure]))
                 return False
             p += parser.consumed
             n -= parser.consumed

@@ -31,10 +31,7 @@ cdef enum ParseState:
 
 
 cdef class RequestParser(RequestHead):
-    # --- after EVENT_ERROR
-    cdef int error_status           # HTTP status that answers it
-    cdef object error_code          # str constant
-    cdef object error_text          # str for the log
+    cdef int failure                # after EVENT_ERROR: what FAILURES lists, else 0
     # --- progress
     cdef size_t consumed            # bytes of the last feed that belong to this message
     cdef uint64_t body_bytes        # body bytes read of this message
@@ -50,7 +47,7 @@ cdef class RequestParser(RequestHead):
     cdef uint8_t memo_pause         # ... and how many that was the last time
 
     cdef void set_limits(self, const fa_limits *limits) noexcept
-    cdef bint is_idle(self) noexcept
+    cdef bint is_blank(self) noexcept
     cdef int feed(self, const char *p, size_t n) except -1
     cdef object take_body(self, object owner)
     cdef uint64_t body_left(self) noexcept

@@ -22,7 +22,6 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, strcmp
 
-from fastasgi._head import FAILURES
 from fastasgi._head cimport (
     BAD_CHUNK, BAD_CODING, BAD_FIELD, BAD_LENGTH, BAD_LINE, BAD_LINE_END, BAD_METHOD, BAD_SYNTAX, BODY_LENGTH,
     BODY_NONE, BODY_TOO_LARGE, CONNECT, EXTENSIONS_TOO_LARGE, HEAD_TOO_LARGE, LINE_TOO_LONG, MAX_BODY_SPANS,
@@ -248,9 +247,9 @@ cdef class RequestParser:
         """`limits` is borrowed and must outlive the parser; its `fields` at most the tables' max_fields."""
         self.progress.limits = limits
 
-    cdef bint is_idle(self) noexcept:
-        """True between messages, when nothing of the next one has come."""
-        return self.state == PARSE_START
+    cdef bint is_blank(self) noexcept:
+        """True when nothing but an empty line has come of the next message."""
+        return self.state <= PARSE_METHOD and self.head_n == 0
 
     cdef int feed(self, const char *p, size_t n) except -1:
         """Read n bytes; returns Event bits. Not to be called after EVENT_ERROR or with n == 0."""
@@ -316,7 +315,7 @@ cdef class RequestParser:
     cdef int _fail(self, int failure) except -1:
         """Set the error; returns EVENT_ERROR."""
         self.state = PARSE_FAILED
-        self.error_status, self.error_code, self.error_text = FAILURES[failure]
+        self.failure = failure
         return EVENT_ERROR
 
     cdef int _read_start(self, const char *p, size_t n) except -1:
@@ -550,7 +549,7 @@ cdef class RequestParser:
 
     cdef int _keep_fields(self) except -1:
         """Move the spans of an unfinished head out of the shared table."""
-        cdef size_t size = (self.tables.max_fields + 2) * sizeof(FieldSpan)
+        cdef size_t size = (<size_t>self.tables.max_fields + 2) * sizeof(FieldSpan)
         if self.own_fields == NULL:
             self.own_fields = <FieldSpan *>PyMem_Malloc(size)
             if self.own_fields == NULL:

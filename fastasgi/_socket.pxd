@@ -10,7 +10,7 @@ from fastasgi._channel cimport Channel
 cdef enum:
     MAX_IOVECS = 64                 # of one sendmsg
     GATHER_BYTES = 256 * 1024       # output that may wait for the end of the turn
-    ADDRESS_BYTES = 28              # sizeof(struct sockaddr_in6)
+    N_HOSTS = 1024                  # texts of client addresses that are shared
 
 
 cdef class Owner:
@@ -18,6 +18,7 @@ cdef class Owner:
     cdef bint is_running            # a batch is served: output may be deferred
     cdef list generations           # int by slot
     cdef dict servers               # sockaddr bytes of our end -> (host, port)
+    cdef dict hosts                 # host -> itself: clients of one address share its text
 
     cdef int enqueue(self, SocketChannel channel) except -1
     cdef int defer(self, SocketChannel channel) except -1
@@ -38,8 +39,6 @@ cdef class SocketChannel(Channel):
     cdef PyObject **out             # owned bytes objects, written in order
     cdef uint32_t out_first, out_n, out_room
     cdef size_t out_offset          # bytes of the first that are written
-    cdef unsigned char address[ADDRESS_BYTES]   # struct sockaddr of the peer
-    cdef uint32_t address_n
 
     cdef int push(self, bytes data) except -1
     cdef int flush(self) except -1
@@ -54,3 +53,4 @@ cdef class SocketChannel(Channel):
 
 
 cdef object error_of(int number)
+cdef object address_of(const unsigned char *address, uint32_t n, dict hosts)

@@ -22,7 +22,7 @@ from fastasgi._channel cimport (
 from fastasgi._live cimport count_live
 from fastasgi._runtime cimport PHASE_WRITE, TIMEOUT_LINGER, TIMEOUT_STALL
 from fastasgi.linux cimport (
-    AF_INET, AF_INET6, AF_UNIX, EPOLL_CTL_MOD, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, MSG_NOSIGNAL,
+    AF_INET, AF_INET6, AF_UNIX, EPOLL_CTL_MOD, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, MSG_NOSIGNAL, MSG_PEEK,
     SHUT_RDWR, SHUT_WR, SO_LINGER, SOL_SOCKET, close as close_fd, epoll_ctl, epoll_event, getsockname, inet_ntop,
     iovec, linger as so_linger, msghdr, ntohs, recv, send, sendmsg, setsockopt, shutdown, sockaddr, sockaddr_in,
     sockaddr_in6, socklen_t,
@@ -202,6 +202,10 @@ cdef class SocketChannel(Channel):
         self.wants_resumed = True
         return self.poller.enqueue(self)
 
+    cdef bint has_input(self) noexcept:
+        cdef char first
+        return recv(self.fd, &first, 1, MSG_PEEK) > 0
+
     # --- the end ------------------------------------------------------------------------------------------------------
 
     cdef int close(self, bint linger) except -1:
@@ -243,6 +247,8 @@ cdef class SocketChannel(Channel):
         return self.poller.enqueue(self)
 
     cdef int abort(self) except -1:
+        if self.state == CHANNEL_OPEN and self.pending and not self.waits_for_room:
+            self.flush()        # what the application has sent is on its way before the reset
         if self.state == CHANNEL_CLOSED:
             return 0
         return self.shut(self.state != CHANNEL_LINGERING)
@@ -270,31 +276,36 @@ cdef class SocketChannel(Channel):
     cdef int take_addresses(self) except -1:
         cdef unsigned char ours[128]
         cdef socklen_t n = sizeof(ours)
-        self.client = address_of(self.address, self.address_n)
         if getsockname(self.fd, <sockaddr *>ours, &n) == 0:
             key = PyBytes_FromStringAndSize(<char *>ours, min(n, <socklen_t>sizeof(ours)))
             self.server = self.poller.servers.get(key)
             if self.server is None:
-                self.server = self.poller.servers[key] = address_of(ours, min(n, <socklen_t>sizeof(ours)))
+                self.server = self.poller.servers[key] = address_of(ours, min(n, <socklen_t>sizeof(ours)), {})
         return 0
 
 
-cdef object address_of(const unsigned char *address, uint32_t n):
-    """A struct sockaddr as (host, port), (path, None) for a named Unix socket, or None."""
+cdef object address_of(const unsigned char *address, uint32_t n, dict hosts):
+    """A struct sockaddr as (host, port), (path, None) for a named Unix socket, or None. Equal hosts share one text."""
     cdef char text[64]
     cdef int family = (<const sockaddr *>address).sa_family
+    cdef unsigned short port
     if n == 0:
         return None
     if family == AF_INET:
         inet_ntop(AF_INET, &(<const sockaddr_in *>address).sin_addr, text, sizeof(text))
-        return text.decode("ascii"), ntohs((<const sockaddr_in *>address).sin_port)
-    if family == AF_INET6:
+        port = ntohs((<const sockaddr_in *>address).sin_port)
+    elif family == AF_INET6:
         inet_ntop(AF_INET6, &(<const sockaddr_in6 *>address).sin6_addr, text, sizeof(text))
-        return text.decode("ascii"), ntohs((<const sockaddr_in6 *>address).sin6_port)
-    if family == AF_UNIX and n > 2:
+        port = ntohs((<const sockaddr_in6 *>address).sin6_port)
+    elif family == AF_UNIX and n > 2:
         path = PyBytes_FromStringAndSize(<const char *>address + 2, n - 2)
         return os.fsdecode(path.rstrip(b"\0") if path[0] else b"@" + path[1:]), None
-    return None
+    else:
+        return None
+    if len(hosts) >= N_HOSTS:
+        hosts.clear()
+    host = text.decode("ascii")
+    return hosts.setdefault(host, host), port
 
 
 cdef class Owner:
