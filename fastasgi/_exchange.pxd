@@ -80,7 +80,6 @@ cdef class HttpExchange:
     cdef int completed(self) except -1
     cdef int abort(self) except -1
     cdef int body_taken(self) except -1
-    cdef int task_ended(self) except -1
     # --- private
     cdef object _start_task(self, ExchangeTables tables, object coroutine)
     cdef object _start_by_factory(self, object factory, object coroutine, object context)
@@ -94,6 +93,7 @@ cdef class HttpExchange:
     cdef int _judge_task(self, object task) except -1
     cdef int _app_failed(self, object error) except -1
     cdef int _log_access(self) except -1
+    cdef int _report(self, object error) except -1
     cdef bint _burst_is_over(self, size_t n) noexcept
 
 

@@ -22,10 +22,10 @@ from cpython.dict cimport PyDict_Copy, PyDict_GetItemWithError
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from fastasgi import waits
-from fastasgi.errors import ApplicationError, ClientDisconnected
+from fastasgi.errors import ApplicationError, ClientDisconnected, is_departure
 from fastasgi.fa cimport fa_monotonic_ns
 
-from fastasgi._access cimport AccessLog
+from fastasgi._access cimport AccessLog, client_name
 from fastasgi._channel cimport LOW_WATER
 from fastasgi._response cimport FRAMING_LENGTH
 
@@ -156,7 +156,7 @@ cdef dict build_scope(HttpExchange exchange, ExchangeTables tables):
     cdef Runtime runtime = exchange.runtime
     cdef Channel channel = exchange.channel
     cdef dict scope = PyDict_Copy(tables.template)
-    if channel.client is None and channel.server is None:
+    if channel.server is None:
         channel.take_addresses()
     scope["asgi"] = PyDict_Copy(tables.asgi)
     scope["client"] = channel.client
@@ -213,12 +213,14 @@ cdef class HttpExchange:
             if self.state == RESPONSE_ABORTED:
                 raise ClientDisconnected("the client has gone")
             raise ApplicationError(f"app sent {START!r}: expected {self._expected()}")
-        cdef PyObject *status = PyDict_GetItemWithError(message, "status")
-        cdef PyObject *headers = PyDict_GetItemWithError(message, "headers")
-        if status == NULL:
+        cdef PyObject *found = PyDict_GetItemWithError(message, "status")
+        if found == NULL:
             raise ApplicationError(f"app sent {START!r} without 'status': expected an int")
-        self.encode_head(<object>status, <object>headers if headers != NULL else ())
-        self.status = <object>status
+        cdef object status = <object>found      # owned: iterating over headers may change the message
+        found = PyDict_GetItemWithError(message, "headers")
+        cdef object headers = <object>found if found != NULL else ()
+        self.encode_head(status, headers)
+        self.status = status
         self.state = RESPONSE_HELD
         return 0
 
@@ -314,13 +316,11 @@ cdef class HttpExchange:
         if self.yields:
             self.yields = False
             return next_turn(0)
-        if self.expects_continue and self.state == RESPONSE_INIT and not self.body_complete:
+        if self.expects_continue and self.state <= RESPONSE_HELD and not self.body_complete:
             self.expects_continue = False
             self.write_continue()
         future = self.runtime.loop.create_future()
-        if self.message_waiters is None:
-            self.message_waiters = []
-        self.message_waiters.append(future)
+        self.message_waiters = waits.with_waiter(self.message_waiters, future)
         return future
 
     def writable_waiter(self):
@@ -330,9 +330,7 @@ cdef class HttpExchange:
         if self.channel is None or self.channel.pending <= LOW_WATER:
             return None
         future = self.runtime.loop.create_future()
-        if self.writable_waiters is None:
-            self.writable_waiters = []
-        self.writable_waiters.append(future)
+        self.writable_waiters = waits.with_waiter(self.writable_waiters, future)
         return future
 
     cdef int _wake(self, list waiters) except -1:
@@ -364,6 +362,8 @@ cdef class HttpExchange:
         if not PyCoro_CheckExact(coroutine) and not asyncio.iscoroutine(coroutine):
             coroutine = _await(coroutine)
         task = self._start_task(tables, coroutine)
+        if task is None:
+            return 0
         if task.done() if type(task) is not Task else call_method(TASK_DONE, task):
             return self._end_task(task)
         self.task = task
@@ -403,6 +403,11 @@ cdef class HttpExchange:
                 if inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED:
                     raise
             return Task(coroutine, loop=loop, context=context)
+        except Exception as error:
+            coroutine.close()
+            self._app_failed(error)
+            self.runtime.request_ended()
+            return None
         except BaseException:
             self._ended_by_exit()
             raise
@@ -414,7 +419,6 @@ cdef class HttpExchange:
         except Exception as error:
             self._app_failed(error)
         finally:
-            self.task_ended()
             self.runtime.request_ended()
         return 0
 
@@ -429,7 +433,6 @@ cdef class HttpExchange:
 
     cdef int _ended_by_exit(self) except -1:
         self.abort()
-        self.task_ended()
         return self.runtime.request_ended()
 
     def on_task_done(self, task):
@@ -441,8 +444,11 @@ cdef class HttpExchange:
     cdef int _end_task(self, object task) except -1:
         """The application has ended. The common end, complete and without an error, is seen at once."""
         if self.state != RESPONSE_COMPLETE or type(task) is not Task or not ended_well(task):
-            self._judge_task(task)
-        self.task_ended()
+            try:
+                self._judge_task(task)
+            except Exception as error:      # of a logging handler, say: the exchange ends all the same
+                self._report(error)
+                self.abort()
         return self.runtime.request_ended()
 
     cdef int _judge_task(self, object task) except -1:
@@ -525,14 +531,25 @@ cdef class HttpExchange:
             self.write_body(b"", 0, True)
         return self.abort()
 
+    cdef int _report(self, object error) except -1:
+        """An error of ours, or of what the user has plugged in."""
+        self.runtime.loop.call_exception_handler({
+            "message": "fastasgi: error while ending a request", "exception": error,
+        })
+        return 0
+
     cdef int _log_access(self) except -1:
         cdef Channel channel = self.channel
         if self.runtime.access is None or channel is None:
             return 0
-        if channel.log_client is None:
-            channel.log_client = b"" if channel.client is None else f"{channel.client[0]}:{channel.client[1]}".encode()
-        return (<AccessLog>self.runtime.access).add(
-            channel.log_client, self.method, self.raw_path, self.query, self.response.http_minor, self.status)
+        try:
+            if channel.log_client is None:
+                channel.log_client = client_name(channel.client)
+            (<AccessLog>self.runtime.access).add(
+                channel.log_client, self.method, self.raw_path, self.query, self.response.http_minor, self.status)
+        except Exception as error:          # of a handler that the user has plugged in: the answer goes on
+            self._report(error)
+        return 0
 
     # --- given by the HTTP version ----------------------------------------------------------------------------------
 
@@ -563,23 +580,6 @@ cdef class HttpExchange:
     cdef int body_taken(self) except -1:
         """The application has taken the body that waited: more may be read."""
         raise AssertionError("body_taken() is for subclasses")
-
-    cdef int task_ended(self) except -1:
-        """The application's task has ended."""
-        return 0
-
-
-cdef bint is_departure(object error) except -1:
-    """True when an error is nothing but the ClientDisconnected that send() raised, or what a framework made of it:
-    an error raised from it, or a group that holds only such."""
-    while error is not None:
-        if isinstance(error, ClientDisconnected):
-            return True
-        nested = getattr(error, "exceptions", None)
-        if isinstance(nested, tuple) and nested:
-            return all([is_departure(each) for each in nested])
-        error = error.__cause__ or error.__context__
-    return False
 
 
 RECEIVE = HttpExchange.__dict__["receive"]

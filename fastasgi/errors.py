@@ -70,3 +70,18 @@ class StartupError(FastasgiError):
         super().__init__(message)
         self.exit_code = exit_code
         self.details = details
+
+
+def is_departure(error: BaseException | None, seen: set[int] | None = None) -> bool:
+    """Whether an error is nothing but the `ClientDisconnected` that `send()` raised, or what a framework made of it: an
+    error raised from it, or a group that holds only such."""
+    seen = set() if seen is None else seen
+    while error is not None and id(error) not in seen:  # causes can form a ring
+        seen.add(id(error))
+        if isinstance(error, ClientDisconnected):
+            return True
+        nested = getattr(error, "exceptions", None)
+        if isinstance(nested, tuple) and nested:
+            return all(is_departure(each, seen) for each in nested)
+        error = error.__cause__ or error.__context__
+    return False

@@ -7,6 +7,7 @@ takes nothing.
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Awaitable
 from typing import Any, Protocol
 
@@ -30,3 +31,13 @@ async def writable(exchange: Waiting) -> None:
     """Return when the client has taken enough of what was sent. Raises ClientDisconnected when it has gone."""
     while (waiter := exchange.writable_waiter()) is not None:
         await waiter
+
+
+def with_waiter(waiters: list[Future[None]] | None, future: Future[None]) -> list[Future[None]]:
+    """The list with one more future. Those that were cancelled go: an application may poll and cancel without end."""
+    if waiters is None:
+        return [future]
+    if len(waiters) >= 4:
+        waiters = [each for each in waiters if not each.done()]
+    waiters.append(future)
+    return waiters
