@@ -13,6 +13,7 @@ from fastasgi._channel cimport (
     CHANNEL_CLOSED, CHANNEL_CLOSING, CHANNEL_LINGERING, CHANNEL_OPEN, HIGH_WATER, LOW_WATER, Channel,
 )
 from fastasgi._live cimport count_live
+from fastasgi._response cimport error_reply
 from fastasgi._runtime cimport PHASE_WRITE, TIMEOUT_LINGER, TIMEOUT_STALL, Runtime, Timeout
 
 cdef bytes RESET = struct.pack("ii", 1, 0)      # struct linger: on, 0 s
@@ -37,9 +38,13 @@ cdef class TransportChannel(Channel):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.runtime.connections >= self.runtime.max_connections and not self.runtime.close_idle(1):
+            # asyncio accepts without asking: what is too much cannot wait in the backlog here.
+            self.state = CHANNEL_CLOSED
+            transport.write(error_reply(503, "Service Unavailable", self.runtime.block))
+            transport.close()
+            return
         self.opened()
-        if self.runtime.connections > self.runtime.max_connections:
-            self.runtime.close_idle(1)
 
     def data_received(self, bytes data not None):
         """Bytes came. Lingering connections drop them."""
@@ -62,7 +67,10 @@ cdef class TransportChannel(Channel):
         if self.state == CHANNEL_LINGERING:
             self.transport.close()
         elif self.state == CHANNEL_OPEN:
-            self.handler.eof()
+            try:
+                self.handler.eof()
+            except Exception as error:
+                self.runtime.guard(self, error)
         return self.can_end
 
     def connection_lost(self, error):
@@ -113,6 +121,11 @@ cdef class TransportChannel(Channel):
             if self.pending < before:
                 self.arm(TIMEOUT_STALL)
                 return 0
+        if timeout == TIMEOUT_LINGER and self.transport is not None:
+            self._measure()
+            if self.pending:        # the peer is still taking the answer, which TIMEOUT_STALL bounds
+                self.arm(TIMEOUT_LINGER)
+                return 0
         return Channel.expired(self, timeout)
 
     cdef int pause(self) except -1:
@@ -143,9 +156,11 @@ cdef class TransportChannel(Channel):
         self.state = CHANNEL_LINGERING
         try:
             self.transport.write_eof()
-        except OSError:
+        except (OSError, RuntimeError):
             return self.abort()     # the peer has reset the connection already
         self.resume()
+        if self.pending:
+            self.arm(TIMEOUT_STALL)
         self.arm(TIMEOUT_LINGER)
         return 0
 
@@ -174,7 +189,13 @@ cdef class TransportChannel(Channel):
         self.is_scheduled = False
         if self.handler is not None:
             self.runtime.refresh()
-            self.handler.resumed()
+            try:
+                self.handler.resumed()
+            except (SystemExit, KeyboardInterrupt):
+                self.abort()
+                raise
+            except Exception as error:
+                self.runtime.guard(self, error)
 
     cdef int take_addresses(self) except -1:
         if self.transport is not None:
