@@ -24,7 +24,7 @@ OWN_FILE = "fastasgi.toml"
 PROJECT_FILE = "pyproject.toml"
 
 # Read by the build, hence no misspelt options.
-_BUILD_SWITCHES = frozenset({"DEBUG", "SANITIZE", "COVERAGE", "VENDOR_DIR"})
+_BUILD_SWITCHES = frozenset({"DEBUG", "SANITIZE", "COVERAGE", "LTO", "VENDOR_DIR"})
 
 # Kubernetes sets these for a service named "fastasgi", among them FASTASGI_PORT=tcp://10.0.0.1:80.
 _SERVICE_LINK = re.compile(r"(SERVICE_(HOST|PORT).*|PORT(_\d+_.*)?)")

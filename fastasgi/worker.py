@@ -46,6 +46,15 @@ CANCEL_GRACE_S = 1.0
 """What a cancelled task may still do before its connection is aborted."""
 
 
+_capturing: list[Server] = []  # the servers of the main thread that handle signals
+_handlers_before: dict[signal.Signals, Any] = {}
+
+
+def _handle_signal(sig: int, frame: FrameType | None) -> None:
+    for server in list(_capturing):
+        server.handle_exit(sig, frame)
+
+
 def run_bounded(
     main: Coroutine[Any, Any, None], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None
 ) -> None:
@@ -143,17 +152,24 @@ class Server:
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle SIGINT and SIGTERM within the block, in the main thread; elsewhere signals stay as they
-        are."""
+        """Handle SIGINT and SIGTERM within the block, in the main thread; elsewhere signals stay as they are.
+
+        Several servers of one process all hear of a signal; the handlers of before come back behind the last.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {sig: signal.signal(sig, self.handle_exit) for sig in STOP_SIGNALS}
+        if not _capturing:
+            _handlers_before.update({sig: signal.signal(sig, _handle_signal) for sig in STOP_SIGNALS})
+        _capturing.append(self)
         try:
             yield
         finally:
-            for sig, handler in before.items():
-                signal.signal(sig, handler)
+            _capturing.remove(self)
+            if not _capturing:
+                for sig, handler in _handlers_before.items():
+                    signal.signal(sig, handler)
+                _handlers_before.clear()
 
     # --- the whole --------------------------------------------------------------------------------------------
 
