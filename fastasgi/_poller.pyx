@@ -195,7 +195,8 @@ cdef class Poller(Owner):
             try:
                 return self._accept(slot)
             except Exception as error:      # of one new connection: the others of this batch get no second edge
-                self.loop.call_exception_handler({"message": "fastasgi: cannot accept a connection", "exception": error})
+                self.loop.call_exception_handler(
+                    {"message": "fastasgi: cannot accept a connection", "exception": error})
                 return 0
         if <uint32_t>self.generations[slot] != generation:
             return 0
