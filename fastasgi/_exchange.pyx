@@ -96,10 +96,6 @@ cdef Ready READY = Ready()
 
 # --- tables of a worker -----------------------------------------------------------------------------------------------
 
-async def _await(awaitable):
-    return await awaitable
-
-
 @cython.final
 cdef class ExchangeTables:
     """What all exchanges of one worker share: the scope's template and how tasks are started."""
@@ -193,9 +189,11 @@ cdef class HttpExchange:
         if found == NULL:
             raise ApplicationError(f"app sent a message without 'type': {message!r:.200}")
         kind = <object>found
-        if kind is BODY or kind == BODY:
+        if kind is not START and kind is not BODY:      # applications use the literals, which are one object each
+            kind = BODY if kind == BODY else START if kind == START else kind
+        if kind is BODY:
             return self._send_body(<dict>message)
-        if kind is START or kind == START:
+        if kind is START:
             self._start_response(<dict>message)
             return READY
         if self.state == RESPONSE_ABORTED:
@@ -360,7 +358,7 @@ cdef class HttpExchange:
         coroutine = <object>called
         Py_DECREF(coroutine)
         if not PyCoro_CheckExact(coroutine) and not asyncio.iscoroutine(coroutine):
-            coroutine = _await(coroutine)
+            coroutine = waits.result_of(coroutine)
         task = self._start_task(tables, coroutine)
         if task is None:
             return 0

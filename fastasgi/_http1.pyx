@@ -317,7 +317,7 @@ cdef class Http1(Handler):
         exchange.connection = self
         exchange.method, exchange.raw_path, exchange.query = parser.method, parser.raw_path, parser.query
         exchange.response.http_minor = parser.http_minor
-        exchange.response.is_head_method = parser.method == "HEAD"
+        exchange.response.is_head_method = parser.method_n == 4 and parser.method == "HEAD"
         scope = build_scope(exchange, runtime.exchange_tables)
         # What is as in the template already is not set again.
         scope["path"] = runtime.root_path + parser.path if runtime.root_path else parser.path

@@ -58,9 +58,9 @@ cdef class MemoryChannel(Channel):
 
     def take_output(self):
         """All bytes that the peer took since the last call."""
-        taken = b"".join(self.taken)
-        self.taken.clear()
-        return taken
+        cdef list taken = self.taken
+        self.taken = []
+        return taken[0] if len(taken) == 1 else b"".join(taken)
 
     def hold_output(self, limit_bytes):
         """The peer takes only this many bytes more; None: all, beginning with what is pending."""
@@ -88,9 +88,19 @@ cdef class MemoryChannel(Channel):
     cdef int write(self, bytes head, bytes body, bytes end, bint more) except -1:
         if (<Channel>self).state != CHANNEL_OPEN:
             return 0
+        cdef list takers = self.output
+        if self.room < 0 and not (<Channel>self).pending:
+            takers = self.taken         # a peer that takes all
+        if head is not None:
+            takers.append(head)
+        if body is not None:
+            takers.append(body)
+        if end is not None:
+            takers.append(end)
+        if takers is self.taken:
+            return 0
         for data in (head, body, end):
             if data is not None:
-                self.output.append(data)
                 (<Channel>self).pending += len(<bytes>data)
         return self._flush()
 

@@ -10,7 +10,7 @@ import http
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from fastasgi.errors import ApplicationError
 from fastasgi.fa cimport fa_decimal, fa_equals_lower, fa_hex, fa_is_field_value, fa_is_token, fa_parse_decimal
@@ -173,7 +173,7 @@ cdef class ResponseTables:
         cdef const char *p = PyBytes_AS_STRING(name)
         cdef size_t n = PyBytes_GET_SIZE(name)
         cdef int bits = 0
-        if n == 14 and fa_equals_lower(p, b"content-length", 14):
+        if n == 14 and (memcmp(p, b"content-length", 14) == 0 or fa_equals_lower(p, b"content-length", 14)):
             return self._length(value, head, seen)
         if n == 17 and fa_equals_lower(p, b"transfer-encoding", 17):
             return self._coding(value, head, seen)

@@ -27,6 +27,11 @@ async def receive(exchange: Waiting) -> dict[str, Any]:
     return message
 
 
+async def result_of(awaitable: Awaitable[None]) -> None:
+    """What an application returned that is awaitable and no coroutine, as one."""
+    await awaitable
+
+
 async def writable(exchange: Waiting) -> None:
     """Return when the client has taken enough of what was sent. Raises ClientDisconnected when it has gone."""
     while (waiter := exchange.writable_waiter()) is not None:

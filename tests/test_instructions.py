@@ -17,7 +17,9 @@ sys.path.insert(0, str(BENCH))
 
 import callgrind  # noqa: E402
 
-BUDGETS = {(3, 13): 20_000}
+# For a CPython 3.13 that was built without profile-guided optimization and with a shared library, where uvicorn's
+# httptools protocol takes 164,200; a better build of the interpreter takes less of both.
+BUDGETS = {(3, 13): 22_000}
 REQUESTS = 1000
 OTHER_BUILDS = ("FASTASGI_DEBUG", "FASTASGI_SANITIZE", "FASTASGI_COVERAGE")
 
