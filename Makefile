@@ -61,7 +61,8 @@ test: build $(call tools,test)
 	$(RUN) -m pytest -m "not slow" $(ARGS) $(OR_REPORT)
 	$(REPORT)
 
-fuzz: debug $(call tools,test)
+# A sanitized build has the asserts too.
+fuzz: $(if $(FASTASGI_SANITIZE),build,debug) $(call tools,test)
 	for target in tests/fuzz/fuzz_*.py; do $(RUN) $$target --seconds $(FUZZ_SECONDS) $(ARGS) || exit 1; done
 
 lint: $(call tools,lint)
