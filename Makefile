@@ -40,6 +40,7 @@ SANITIZER_LOG := $(CURDIR)/build/sanitizer
 RUN := rm -f $(SANITIZER_LOG).*; export LD_PRELOAD="$$($(or $(CC),cc) -print-file-name=libasan.so)" \
        PYTHONMALLOC=malloc \
        ASAN_OPTIONS=detect_leaks=$(or $(FIND_LEAKS),0):allocator_may_return_null=1:log_path=$(SANITIZER_LOG) \
+       LSAN_OPTIONS=suppressions=$(CURDIR)/tests/leaks.supp:print_suppressions=0 \
        UBSAN_OPTIONS=print_stacktrace=1:log_path=$(SANITIZER_LOG); $(PY)
 OR_REPORT := || { unset LD_PRELOAD; cat $(SANITIZER_LOG).*; exit 1; }
 endif
@@ -63,7 +64,9 @@ test: build $(call tools,test)
 
 # A sanitized build has the asserts too.
 fuzz: $(if $(FASTASGI_SANITIZE),build,debug) $(call tools,test)
-	for target in tests/fuzz/fuzz_*.py; do $(RUN) $$target --seconds $(FUZZ_SECONDS) $(ARGS) || exit 1; done
+	for target in tests/fuzz/fuzz_*.py; do \
+	    ($(RUN) $$target --seconds $(FUZZ_SECONDS) $(ARGS)) $(or $(OR_REPORT),|| exit 1); \
+	done
 
 lint: $(call tools,lint)
 	$(PY) -m ruff check .
