@@ -80,11 +80,11 @@ def test_upload_asks_first(curl):
     assert "HTTP/1.1 100 Continue" in curl.stderr
 
 
-def test_upload_that_is_refused_is_not_sent(curl):
-    """The answer comes at once, without 100."""
-    output = curl("-v", "--expect100-timeout", "10", "-H", "Expect: 100-continue", "-o", "-", "-w", "%{http_code}",
+@without("django", "quart")  # they read before they look for a route
+def test_upload_that_is_refused_is_not_asked_for(curl):
+    output = curl("-v", "--expect100-timeout", "10", "-H", "Expect: 100-continue", "-w", "%{http_code}",
                   "--data-binary", "@-", "/no/such", data=BLOCK)  # fmt: skip
-    assert output[-3:] in (b"404", b"403")
+    assert output.endswith(b"404") and "100 Continue" not in curl.stderr
 
 
 def test_multipart_file(curl):

@@ -111,7 +111,7 @@ class TestIdleStreams:
 
     @pytest.mark.xfail(
         strict=True,
-        reason="asgi.spec_version 2.4 and later make Starlette wait for send() to fail; the field announces 2.3",
+        reason="asgi.spec_version 2.4 and later make Starlette wait for send() to fail; with 2.3 both pass",
     )
     @pytest.mark.parametrize("kind", ["idle", "polled"])
     def test_starlette(self, kind):

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 TESTS = Path(__file__).parent.parent
-PATIENCE_S = 5.0
+PATIENCE_S = 15.0
 
 RUNNING = re.compile(r"INFO: +fastasgi running on (http://\S+:\d+|unix:\S+) \(Press CTRL\+C to quit\)")
 ERROR = re.compile(r"^(ERROR|CRITICAL|WARNING)|^django (ERROR|WARNING)|ERROR in app", re.M)
