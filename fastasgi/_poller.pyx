@@ -76,9 +76,10 @@ cdef class Poller(Owner):
             close(self.epfd)
 
     def listen(self, sock):
-        """Accept connections from a bound, listening, non-blocking socket object, which stays the caller's."""
+        """Accept connections from a bound, listening socket object, which stays the caller's and is made non-blocking."""
         cdef int yes = 1
         cdef int fd = sock.fileno()
+        sock.setblocking(False)
         # Both are inherited by what is accepted. Urgent data inline: out of band it would never be an edge.
         setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &yes, sizeof(yes))
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes))

@@ -174,11 +174,8 @@ async def test_in_process_with_httpx(app, io, event_loop_kind, caplog):
 
 
 @pytest.mark.parametrize("io", IOS)
-async def test_given_socket_is_made_non_blocking(io, request):
+async def test_given_socket_is_made_non_blocking(io):
     """asyncio does it with the sockets it is given; one that blocks would stop the whole worker in accept()."""
-    if io == "socket":
-        request.applymarker(pytest.mark.xfail(strict=True, reason="Poller.listen() leaves the socket blocking"))
-
     async def app(scope, receive, send):
         pass
 
