@@ -1,0 +1,108 @@
+"""`limit_connections`: who gives way to those who wait."""
+
+import asyncio
+
+import pytest
+from drive import GET, body, hello, request, start
+from net import ON_LINUX, listening
+
+on_linux = pytest.mark.skipif(not ON_LINUX, reason="the socket I/O of our own needs epoll")
+
+
+def has_ended(client):
+    """The server has closed this connection; nothing else may wait in it."""
+    try:
+        data = client.sock.recv(1)
+    except BlockingIOError:
+        return False
+    assert data == b""
+    return True
+
+
+@on_linux
+@pytest.mark.parametrize("limit", [1, 3, 20])
+async def test_one_idle_connection_gives_way_to_one_that_waits(limit):
+    async with listening(hello, "socket", limit_connections=limit) as net:
+        idle = [await net.dial() for _ in range(limit)]
+        for client in idle:
+            assert (await client.answer(data=GET)).status == 200
+        assert net.runtime.connections == limit
+        late = await net.dial()
+        assert (await late.answer(data=GET)).status == 200
+        await net.until(lambda: any(has_ended(client) for client in idle), "one gave way")
+        left = [client for client in idle if not has_ended(client)]
+        assert len(left) == limit - 1
+        for client in left:
+            assert (await client.answer(data=GET)).status == 200
+        assert (await late.answer(data=GET)).status == 200
+        assert net.runtime.connections == limit
+
+
+@on_linux
+async def test_who_waits_is_served_when_the_busy_one_has_its_answer():
+    """Accepting rests while the only connection is busy; its answer makes room, no timeout does."""
+    gate = asyncio.Event()
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/wait":
+            await gate.wait()
+        await hello(scope, receive, send)
+
+    async with listening(app, "socket", limit_connections=1) as net:
+        busy = await net.dial()
+        await busy.send(request(target="/wait"))
+        await net.until(lambda: net.runtime.requests_active == 1, "a request runs")
+        waiting = await net.dial()
+        await waiting.send(GET)
+        await net.pass_time(2)
+        assert net.runtime.requests_total == 1
+        gate.set()
+        assert (await busy.answer()).status == 200
+        assert (await waiting.answer()).status == 200
+        assert await busy.rest() == b""
+
+
+@on_linux
+async def test_a_client_that_goes_on_asking_does_not_starve_others():
+    """Pipelined requests keep the only connection from being idle: an answer announces its end."""
+    gate = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await gate.wait()
+        await hello(scope, receive, send)
+
+    async with listening(app, "socket", limit_connections=1) as net:
+        busy = await net.dial()
+        await busy.send(GET)
+        await net.until(lambda: net.runtime.requests_active == 1, "a request runs")
+        await busy.send(GET * 3)
+        waiting = await net.dial()
+        await waiting.send(GET)
+        await net.pass_time(2)
+        gate.set()
+        raw = await busy.rest()
+        busy.close()
+        assert 1 <= raw.count(b"HTTP/1.1 200") < 4
+        assert b"connection: close" in raw
+        assert (await waiting.answer()).status == 200
+
+
+async def test_above_the_limit_a_transport_answers_503():
+    """asyncio accepts without asking, so nobody can wait in the backlog."""
+    gate = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await gate.wait()
+        await send(start(200, [(b"content-length", b"2")]))
+        await send(body(b"ok"))
+
+    async with listening(app, "transport", limit_connections=1) as net:
+        busy = await net.dial()
+        await busy.send(GET)
+        await net.until(lambda: net.runtime.requests_active == 1, "a request runs")
+        late = await net.dial()
+        assert (await late.answer()).status == 503
+        assert await late.rest() == b""
+        assert net.runtime.connections == 1
+        gate.set()
+        assert (await busy.answer()).status == 200
