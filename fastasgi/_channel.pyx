@@ -39,7 +39,7 @@ cdef class Handler:
         raise AssertionError("lost() is for subclasses")
 
     cdef int expired(self, Timeout timeout) except -1:
-        """A deadline of the channel passed."""
+        """A deadline of the channel passed. Returns 1 when an idle connection was closed for it."""
         raise AssertionError("expired() is for subclasses")
 
     cdef int drain(self) except -1:
@@ -132,9 +132,7 @@ cdef class Channel(Member):
     cdef int expired(self, Timeout timeout) except -1:
         if timeout == TIMEOUT_STALL or timeout == TIMEOUT_LINGER:
             return self.abort()
-        if self.handler is not None:
-            self.handler.expired(timeout)
-        return 0
+        return self.handler.expired(timeout) if self.handler is not None else 0
 
     cdef int drain(self) except -1:
         if self.handler is not None:

@@ -35,6 +35,7 @@ cdef class Http1(Handler):
     cdef uint64_t skipped           # bytes of READING_SKIP
     cdef int64_t body_due_ns        # when the request body is too late
 
+    cdef bint has_begun             # a first request has come
     cdef bint is_head_timed         # TIMEOUT_HEAD is armed for the current head
 
     cdef int _keep_tail(self, const char *p, size_t n) except -1

@@ -147,7 +147,8 @@ cdef class Http1(Handler):
             if self.channel.pending:        # not idle: the client is still taking the last answer
                 self.channel.arm(TIMEOUT_KEEP_ALIVE)
                 return 0
-            return self._close(False)
+            self._close(False)
+            return 1
         if timeout == TIMEOUT_HEAD:
             return self._fail(408, "expected the rest of the request head") if self.reading == READING_HEAD else 0
         if self.reading == READING_BODY or self.reading == READING_SKIP:
@@ -251,6 +252,10 @@ cdef class Http1(Handler):
             return self._refuse()
         if self.reading == READING_HEAD and self.parser.is_blank():
             self.reading = READING_IDLE         # an empty line, tolerated before the next request
+            if self.runtime.draining or self.runtime.wants_room:
+                return self._close(False)
+            if self.has_begun:                  # else it is still the first byte that is waited for
+                self.channel.arm(TIMEOUT_KEEP_ALIVE)
         elif self.reading == READING_HEAD and not self.is_head_timed:
             self.is_head_timed = True       # from the first byte of the head
             self.channel.arm(TIMEOUT_HEAD)
@@ -335,6 +340,7 @@ cdef class Http1(Handler):
         self.keep_alive = parser.keep_alive and runtime.keeps_alive and not runtime.draining
         self.exchange = exchange
         self.reading = READING_BODY
+        self.has_begun = True
         parser.clear()
         return exchange
 

@@ -319,7 +319,7 @@ cdef class Poller(Owner):
             if self.runtime.connections >= self.runtime.max_connections:
                 if i:
                     return 0        # full; level-triggered, the listener tells again if one more waits
-                if not self.runtime.close_idle(1):
+                if not self.runtime.close_idle():
                     self.runtime.wants_room = True
                     return self._pause_accepting()
             n = sizeof(address)

@@ -94,7 +94,7 @@ cdef class Runtime:
 
     cdef int64_t refresh(self) except? -1
     cdef int _refresh_date(self) except -1
-    cdef bint close_idle(self, int most) except -1
+    cdef bint close_idle(self) except -1
     cdef int connection_opened(self) except -1
     cdef int connection_closed(self) except -1
     cdef int request_ended(self) except -1

@@ -219,18 +219,16 @@ cdef class Runtime:
                 except Exception as error:
                     self.guard(member, error)
 
-    cdef bint close_idle(self, int most) except -1:
-        """Close up to `most` of the connections that have been idle longest; True when there was one."""
-        cdef uint64_t before = self.connections
+    cdef bint close_idle(self) except -1:
+        """Close the connection that has been idle longest; True when there was one."""
         cdef fa_deadline *longest
-        while most:
+        while True:
             longest = self.lists[TIMEOUT_KEEP_ALIVE].next
             if longest == &self.lists[TIMEOUT_KEEP_ALIVE]:
-                break
-            fa_deadline_clear(longest)
-            (<Member>longest.owner).expired(TIMEOUT_KEEP_ALIVE)
-            most -= 1
-        return self.connections < before
+                return False
+            fa_deadline_clear(longest)      # whoever is busy arms it again when it is idle
+            if (<Member>longest.owner).expired(TIMEOUT_KEEP_ALIVE) == 1:
+                return True
 
     # --- members ------------------------------------------------------------------------------------------------------
 

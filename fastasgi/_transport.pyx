@@ -38,7 +38,7 @@ cdef class TransportChannel(Channel):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.runtime.connections >= self.runtime.max_connections and not self.runtime.close_idle(1):
+        if self.runtime.connections >= self.runtime.max_connections and not self.runtime.close_idle():
             # asyncio accepts without asking: what is too much cannot wait in the backlog here.
             self.state = CHANNEL_CLOSED
             transport.write(error_reply(503, "Service Unavailable", self.runtime.block))
