@@ -118,4 +118,7 @@ def test_system_calls(loop, tmp_path):
     ):
         assert calls[name] <= 5, (name, calls)
     others = sum(calls.values()) - reads - writes
-    assert others <= 2.2 * REQUESTS, calls
+    # Without eager tasks the application starts a turn of the loop later: one wait more, or two if the inner set still
+    # says what was read already.
+    waits = 2.2 if sys.version_info >= (3, 12) else 3.2
+    assert others <= waits * REQUESTS, calls
