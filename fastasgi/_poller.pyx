@@ -76,7 +76,7 @@ cdef class Poller(Owner):
             close(self.epfd)
 
     def listen(self, sock):
-        """Accept connections from a bound, listening socket object, which stays the caller's and is made non-blocking."""
+        """Accept connections from a bound, listening socket object, the caller's, and make it non-blocking."""
         cdef int yes = 1
         cdef int fd = sock.fileno()
         sock.setblocking(False)
