@@ -79,7 +79,7 @@ def new_environment(path, *, like_ours=False):
 
 def check_installed(python, away):
     """The installed package imports from elsewhere, compiled part too, and has its command."""
-    code = "import fastasgi, fastasgi._request as r; print(r.parse([b'GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n'])[-1])"
+    code = "import fastasgi, fastasgi._probe as r; print(r.parse([b'GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n'])[-1])"
     assert "complete" in succeed(python, "-c", code, cwd=away)
     assert succeed(python.parent / "fastasgi", "--version", cwd=away).strip()
 

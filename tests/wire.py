@@ -48,7 +48,7 @@ class Parsed:
 
 
 def fold(events: list[tuple]) -> Parsed:
-    """Events of `_request.parse` as messages; the order of events is checked on the way."""
+    """Events of `_probe.parse` as messages; the order of events is checked on the way."""
     parsed = Parsed([])
     last = None  # the message that is not complete yet
     for kind, *values in events:

@@ -261,7 +261,7 @@ class _Messages:
 
 
 def parse(chunks: Iterable[bytes], *, eof: bool = False) -> list[tuple]:
-    """What llhttp makes of these bytes, as events of the same form as `fastasgi._request.parse` gives, in order:
+    """What llhttp makes of these bytes, as events of the same form as `fastasgi._probe.parse` gives, in order:
 
     `("head", method: str, target: bytes, version: str, headers: list[(bytes, bytes)], keep_alive: bool,
     body_kind: "none" | "length" | "chunked", upgrade: bool)`, names as sent, `Content-Length: 0` is "none";
