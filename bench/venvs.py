@@ -27,7 +27,7 @@ VERSIONS_SCRIPT = """
 import importlib.metadata as m, json, platform, sysconfig
 names = {d.metadata["Name"]: d.version for d in m.distributions()}
 print(json.dumps({"python": platform.python_version(), "compiler": platform.python_compiler(),
-    "config_args": " ".join(word for word in (sysconfig.get_config_var("CONFIG_ARGS") or "").split() if "/" not in word),
+    "config_args": " ".join(w for w in (sysconfig.get_config_var("CONFIG_ARGS") or "").split() if "/" not in w),
     "cflags": sysconfig.get_config_var("OPT"),
     "gil_disabled": bool(sysconfig.get_config_var("Py_GIL_DISABLED")), "packages": names}))
 """
