@@ -20,6 +20,7 @@ import pytest
 BENCH = Path(__file__).resolve().parent.parent / "bench"
 sys.path.insert(0, str(BENCH))
 
+import bound  # noqa: E402
 import compare  # noqa: E402
 import engine  # noqa: E402
 import idle  # noqa: E402
@@ -425,6 +426,20 @@ async def test_engine_does_not_wait_for_ever():
 
     with pytest.raises(RuntimeError, match="turns of the loop"):
         await engine.answer_one(Silent(), PLAIN.request)
+
+
+# ------------------------------------------------------------------------------------ the bound
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no eager tasks before CPython 3.12")
+@pytest.mark.parametrize("name", ["plain", "json", "headers", "echo", "fastapi"])
+async def test_bound_runs_each_application_to_its_end(name, monkeypatch):
+    monkeypatch.setattr(bound, "BATCHES", 2)
+    monkeypatch.setattr(bound, "BATCH_REQUESTS", 3)
+    assert all(figure > 0 for figure in await bound.measure(scenarios.SCENARIOS[name]))
+
+
+async def test_bound_refuses_an_application_that_answers_wrongly():
+    with pytest.raises(RuntimeError, match="expected"):
+        await bound.check(bound.find_app(PLAIN), replace(PLAIN, body=b"Hello, nobody"))
 
 
 def test_recorded_results_are_data_and_their_tables_are_generated():
