@@ -20,9 +20,10 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memcpy
 
+from fastasgi._call cimport CallTables
 from fastasgi._channel cimport Channel
 from fastasgi._exchange cimport (
-    BODY_HIGH_WATER, RESPONSE_ABORTED, RESPONSE_COMPLETE, RESPONSE_INIT, ExchangeTables, HttpExchange, build_scope,
+    BODY_HIGH_WATER, RESPONSE_ABORTED, RESPONSE_COMPLETE, RESPONSE_INIT, HttpExchange,
 )
 from fastasgi._head import FAILURES
 from fastasgi._head cimport RequestTables
@@ -33,6 +34,7 @@ from fastasgi._runtime cimport (
     PHASE_WHOLE, TIMEOUT_BODY, TIMEOUT_BODY_RECHECK, TIMEOUT_FIRST_BYTE, TIMEOUT_HEAD, TIMEOUT_KEEP_ALIVE,
     TIMEOUT_REQUEST, Runtime, Timeout,
 )
+from fastasgi._scope cimport ScopeTables, build_scope
 
 cdef object logger = logging.getLogger("fastasgi.error")
 
@@ -56,7 +58,8 @@ cdef class Http1(Handler):
         if runtime.request_tables is None:
             runtime.request_tables = RequestTables(runtime.limits.fields)
             runtime.response_tables = ResponseTables()
-            runtime.exchange_tables = ExchangeTables(runtime)
+            runtime.scope_tables = ScopeTables(runtime)
+            runtime.call_tables = CallTables(runtime)
         self.parser = RequestParser(runtime.request_tables)
         self.parser.set_limits(&runtime.limits)
         channel.arm(TIMEOUT_FIRST_BYTE)
@@ -323,7 +326,7 @@ cdef class Http1(Handler):
         exchange.method, exchange.raw_path, exchange.query = parser.method, parser.raw_path, parser.query
         exchange.response.http_minor = parser.http_minor
         exchange.response.is_head_method = parser.method_n == 4 and parser.method == "HEAD"
-        scope = build_scope(exchange, runtime.exchange_tables)
+        scope = build_scope(self.channel, runtime, runtime.scope_tables)
         # What is as in the template already is not set again.
         scope["path"] = runtime.root_path + parser.path if runtime.root_path else parser.path
         scope["headers"] = parser.headers

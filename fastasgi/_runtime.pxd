@@ -77,7 +77,8 @@ cdef class Runtime:
     # --- tables of other rooms, made by the handler factory, one per worker
     cdef object request_tables
     cdef object response_tables
-    cdef object exchange_tables
+    cdef object scope_tables
+    cdef object call_tables
     cdef readonly object access             # AccessLog, or None
     # --- deadlines and members
     cdef fa_deadline lists[N_TIMEOUTS]      # sentinels

@@ -17,6 +17,7 @@ PACKAGE = ROOT / "fastasgi"
 LINES = [
     # L0: leaves
     {"errors", "asgi", "version", "fa", "linux", "llhttp", "waits", "_live"},
+    {"_awaitables"},
     {"fields", "logging", "sockets", "middleware", "middleware.asgi2"},
     {"options", "importer"},
     {"sources", "loops"},
@@ -30,7 +31,8 @@ LINES = [
     {"_channel"},
     {"_socket", "_transport", "_memory", "_probe"},
     {"_poller"},
-    # L3: one request
+    # L3: one call of the application; one request
+    {"_scope", "_call"},
     {"_exchange"},
     # L5: one connection
     {"_http1"},

@@ -1,0 +1,15 @@
+"""The ASGI scope: what does not depend on the request, from one template for each worker."""
+
+from fastasgi._channel cimport Channel
+from fastasgi._runtime cimport Runtime
+
+
+cdef class ScopeTables:
+    """What the scopes of one worker are made from."""
+
+    cdef dict template          # a scope with every key present
+    cdef dict asgi              # {"version", "spec_version"}
+    cdef object server          # the one in the template
+
+
+cdef dict build_scope(Channel channel, Runtime runtime, ScopeTables tables)

@@ -1,0 +1,39 @@
+# cython: freethreading_compatible=True
+"""The ASGI scope: what does not depend on the request, from one template for each worker."""
+
+cimport cython
+from cpython.dict cimport PyDict_Copy
+
+SPEC_VERSION = "2.5"
+"""Version of the ASGI HTTP & WebSocket specification that is implemented."""
+
+
+@cython.final
+cdef class ScopeTables:
+    """The template of all scopes: copied and overwritten, a scope never grows."""
+
+    def __init__(self, Runtime runtime not None):
+        self.asgi = {"version": "3.0", "spec_version": SPEC_VERSION}
+        self.template = {
+            "type": "http", "asgi": None, "http_version": "1.1", "server": None, "client": None, "scheme": "http",
+            "method": "GET", "root_path": runtime.root_path, "path": "/", "raw_path": b"/", "query_string": b"",
+            "headers": None,
+        }
+        if runtime.state is not None:
+            self.template["state"] = None
+
+
+cdef dict build_scope(Channel channel, Runtime runtime, ScopeTables tables):
+    """A scope with everything that does not depend on the request; nothing in it is shared with another request."""
+    cdef dict scope = PyDict_Copy(tables.template)
+    if channel.server is None:
+        channel.take_addresses()
+    scope["asgi"] = PyDict_Copy(tables.asgi)
+    scope["client"] = channel.client
+    if channel.server is not tables.server:
+        scope["server"] = tables.template["server"] = tables.server = channel.server
+    if channel.scheme is not None:
+        scope["scheme"] = channel.scheme
+    if runtime.state is not None:
+        scope["state"] = dict(runtime.state)
+    return scope
