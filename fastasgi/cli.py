@@ -1,4 +1,5 @@
-"""The command line: `fastasgi module:app --port 9000`. Options, help and checks follow from `options.py`."""
+"""The command line: `fastasgi module:app --port 9000`. Options, help and checks follow from
+`options/`."""
 
 from __future__ import annotations
 
@@ -11,10 +12,12 @@ from click.core import ParameterSource
 
 from .config import Config
 from .errors import EXIT_OK, EXIT_USAGE, ConfigError
-from .fields import Field, Switch
+from .fields import Field
+from .kinds import Switch
 from .launch import execute, leave
 from .options import FIELDS, GROUPS
 from .sources import gather, print_config
+from .suggest import cure_for_option
 from .version import __version__
 
 HELP_GROUP = "Help"
@@ -31,24 +34,31 @@ class FieldOption(click.Option):
 
     def __init__(self, declared: Field) -> None:
         self.group = declared.group
-        is_switch = isinstance(declared.kind, Switch)
+        is_switch = _is_pair(declared)
         name = declared.cli_name or ""
         super().__init__(
             [f"{name}/--no-{name[2:]}" if is_switch else name, declared.name],
             type=click.BOOL if is_switch else click.STRING,
             default=None,
             multiple=declared.repeatable,
-            metavar=None if is_switch else declared.kind.metavar,
+            metavar=None if is_switch else declared.kind.metavar or "BOOLEAN",
             help=f"{declared.doc}{_default_note(declared)}",
         )
+
+
+def _is_pair(declared: Field) -> bool:
+    """Whether it is `--name` and `--no-name`, and takes no value."""
+    return isinstance(declared.kind, Switch) and not declared.valued
 
 
 def _default_note(declared: Field) -> str:
     """`  [default: 8000]`; nothing where the help says it, or none is."""
     if declared.default in (None, "") or isinstance(declared.default, dict):
         return ""
-    shown = declared.kind.show(declared.kind.convert(declared.default)).strip('"')
-    return f"  [default: {shown}{' ' + declared.unit if declared.unit else ''}]"
+    value = declared.kind.convert(declared.default)
+    shown = ", ".join(value) if isinstance(value, list) else declared.kind.show(value).strip('"')
+    source = f"${declared.fallback} or " if declared.fallback else ""
+    return f"  [default: {source}{shown}{' ' + declared.unit if declared.unit else ''}]"
 
 
 class GroupedCommand(click.Command):
@@ -58,6 +68,8 @@ class GroupedCommand(click.Command):
         """Parse; a usage error comes without the usage lines around it."""
         try:
             return super().make_context(*args, **extra)
+        except click.NoSuchOption as error:
+            raise UsageSentence(_unknown_option(error.option_name)) from None
         except click.UsageError as error:
             error.ctx = None
             raise
@@ -75,6 +87,16 @@ class GroupedCommand(click.Command):
             if records:
                 with formatter.section(heading):
                     formatter.write_dl(records)
+
+
+def _unknown_option(name: str) -> str:
+    spelled = {word: f"--{word.replace('_', '-')}" for word in ("print_config", "check_config", "version", "help")}
+    for declared in FIELDS.values():
+        if declared.cli_name:
+            spelled[declared.name] = declared.cli_name
+            if _is_pair(declared):
+                spelled[f"no_{declared.name}"] = f"--no-{declared.cli_name[2:]}"
+    return f"unknown option {name!r}{cure_for_option(name, spelled)}"
 
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -112,7 +134,7 @@ def _serve(print_config_only: bool, check_config_only: bool, given: dict[str, An
         label=lambda declared: declared.cli_name or declared.name.upper(),
     )
     if print_config_only:
-        click.echo(print_config(settings))
+        click.echo(print_config(settings, os.environ))
         return EXIT_OK
     if "app" not in settings.values:
         raise ConfigError("no application given; expected 'module:attribute', for example: fastasgi main:app")

@@ -1,6 +1,6 @@
 """`Config`: the checked options of one server, as plain attributes.
 
-Built from what is given explicitly (`Config(app, port=9000)`) and the defaults of `options.py`. The command
+Built from what is given explicitly (`Config(app, port=9000)`) and the defaults of `options/`. The command
 line and `run` look at the environment and the configuration file too, see `sources.py`, and then build a
 `Config` as well. Compiled code never reads a `Config`: `Runtime` copies what it needs once.
 """
@@ -13,14 +13,15 @@ import os
 import socket
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from . import importer, loops, sockets
 from .asgi import ASGI3Application
 from .errors import ConfigError, StartupError
-from .fields import did_you_mean
 from .logging import configure, server_logger
-from .options import FIELDS, LOGGING_CONFIG, Options, derived, parameters, positional
+from .options import FIELDS, LOGGING_CONFIG, Options, parameters
+from .options.declaring import derived, positional
+from .suggest import cure_for_option
 
 __all__ = ["FIELDS", "LOGGING_CONFIG", "Config"]
 
@@ -48,14 +49,17 @@ class Config(Options):
         __signature__ = inspect.Signature(parameters())
 
         def __init__(self, app: Any, **options: Any) -> None:
-            for name in options:
-                if name not in FIELDS:
-                    raise ConfigError(f"unknown option {name!r}{did_you_mean(name, FIELDS)}", name)
             given = {"app": app, **options}
+            for name in given:
+                if name not in FIELDS:
+                    cure = cure_for_option(name, {known: known for known in FIELDS})
+                    raise ConfigError(f"unknown option {name!r}{cure}", name)
             if "io" not in given and os.environ.get("FASTASGI_IO"):
                 given["io"] = os.environ["FASTASGI_IO"]
-            for field in FIELDS.values():
-                setattr(self, field.name, field.convert(given.get(field.name, field.default)))
+            given = {name: value for name, value in given.items() if FIELDS[name].is_given(value)}
+            for name, field in FIELDS.items():
+                value = field.convert(given[name]) if name in given else field.default_in(os.environ)[0]
+                setattr(self, name, value)
             self.given = frozenset(given)
             self.loaded = False
             self.notices = []
@@ -64,18 +68,44 @@ class Config(Options):
 
     def _settle(self) -> None:
         """Rules that concern more than one option, and values derived from others."""
-        if self.uds is not None and self.fd is not None:
-            raise ConfigError("uds and fd: expected one of them, got both; leave one out", "uds")
+        self._settle_listening()
+        self._settle_reload()
         if self.h11_max_incomplete_event_size is not None and "limit_request_head" not in self.given:
             self.limit_request_head = self.h11_max_incomplete_event_size
         if self.http != "auto":
             self.notices.append(
                 f"http={self.http} is accepted but chooses nothing here: fastasgi has its own parser"
             )
-        pairs = cast("list[tuple[str, str]]", self.headers)  # the kind made them so
+        if self.ws not in ("auto", "none"):
+            self.notices.append(
+                f"ws={self.ws} is accepted but chooses nothing here: fastasgi has its own implementation"
+            )
         self.encoded_headers = [
-            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in pairs
+            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in self.headers
         ]
+
+    def _settle_listening(self) -> None:
+        places = [name for name in ("uds", "fd", "bind") if getattr(self, name) not in (None, [])]
+        if len(places) > 1:
+            raise ConfigError(
+                f"{' and '.join(places)}: expected one of them, got {'both' if len(places) == 2 else 'all'}; "
+                "leave one out",
+                places[0],
+            )
+        unused = [name for name in ("host", "port") if name in self.given]
+        if self.bind and unused:
+            verb = "is" if len(unused) == 1 else "are"
+            self.notices.append(f"{' and '.join(unused)} {verb} not used: bind says where to listen")
+
+    def _settle_reload(self) -> None:
+        if not self.reload:
+            unused = [name for name in ("reload_dirs", "reload_includes", "reload_excludes") if name in self.given]
+            if unused:
+                self.notices.append(f"{' and '.join(unused)} without reload: nothing is watched")
+            return
+        for directory in self.reload_dirs:
+            if not os.path.isdir(directory):
+                raise ConfigError(f"reload_dirs: {directory!r} is not a directory", "reload_dirs")
 
     def configure_logging(self) -> None:
         """Set up `logging` by the options; called by the constructor."""
@@ -95,11 +125,18 @@ class Config(Options):
         for notice in self.notices:
             server_logger.info(notice)
         if self.env_file is not None:
-            load_env_file(os.fspath(self.env_file))
+            load_env_file(self.env_file)
         self.loaded_app = importer.load_app(
-            self.app, app_dir=os.fspath(self.app_dir), factory=self.factory, interface=self.interface
+            self.app, app_dir=self.app_dir, factory=self.factory, interface=self.interface
         )
         self.loaded = True
+
+    async def load_in_loop(self) -> None:
+        """`load()`, and make the application where an async factory does, in the running loop. Raises
+        `StartupError`."""
+        self.load()
+        if isinstance(self.loaded_app, importer.AsyncFactory):
+            self.loaded_app = await self.loaded_app.made()
 
     def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
         """What makes the event loop: for `asyncio.Runner(loop_factory=...)`; None leaves it to asyncio."""
@@ -113,12 +150,12 @@ class Config(Options):
     @property
     def is_ssl(self) -> bool:
         """Whether connections are encrypted."""
-        return False
+        return bool(self.ssl_keyfile or self.ssl_certfile or self.ssl_context_factory)
 
     @property
     def should_reload(self) -> bool:
-        """Whether the server restarts when a file changes."""
-        return False
+        """Whether the server restarts when a file changes: asked for, and possible with an import string."""
+        return self.reload and isinstance(self.app, str)
 
 
 def load_env_file(path: str) -> None:

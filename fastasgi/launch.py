@@ -65,7 +65,7 @@ def _is_waited_for(thread: threading.Thread) -> bool:
 def _with_parameters_of(
     constructor: Callable[P, object],
 ) -> Callable[[Callable[..., None]], Callable[P, None]]:
-    """Give a function the parameters of a class: `options.py` declares each option once, for all faces."""
+    """Give a function the parameters of a class: `options/` declares each option once, for all faces."""
 
     def give(function: Callable[..., None]) -> Callable[P, None]:
         function.__signature__ = inspect.signature(constructor)  # type: ignore[attr-defined]

@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import ConfigError
-from .fields import Field, did_you_mean, nearest
+from .fields import Field
 from .options import FIELDS, GROUPS
+from .suggest import cure_for_option, nearest
 
 PREFIX = "FASTASGI_"
+FOREIGN_PREFIX = "UVICORN_"
 OWN_FILE = "fastasgi.toml"
 PROJECT_FILE = "pyproject.toml"
 
@@ -40,6 +42,8 @@ class Settings:
 
     def offer(self, option: Field, value: object, label: str, origin: str) -> None:
         """Take a value unless a stronger source has given one; a bad one is an error all the same."""
+        if not option.is_given(value):
+            return
         converted = option.convert(value, label)
         if option.name not in self.values:
             self.values[option.name] = converted
@@ -61,7 +65,8 @@ def gather(
     settings = Settings()
     for name, value in given.items():
         if name not in FIELDS:
-            raise ConfigError(f"unknown option {name!r}{did_you_mean(name, FIELDS)}", name)
+            cure = cure_for_option(name, {known: known for known in FIELDS})
+            raise ConfigError(f"unknown option {name!r}{cure}", name)
         settings.offer(FIELDS[name], value, label(FIELDS[name]), origin)
     _add_environment(settings, environ)
     found = read_file(directory)
@@ -75,35 +80,35 @@ def gather(
 
 def _add_environment(settings: Settings, environ: Mapping[str, str]) -> None:
     for option in FIELDS.values():
-        text = environ.get(option.env_name, "")  # an empty variable is one that is not set
-        if text and not (option.name == "port" and text.startswith("tcp://")):
-            settings.offer(option, text, option.env_name, option.env_name)
-    settings.notices.extend(_environment_notices(environ, settings.values))
+        name = option.env_name
+        text = environ.get(name, "") if name else ""  # an empty variable is one that is not set
+        if name and text and not (option.name == "port" and text.startswith("tcp://")):
+            settings.offer(option, text, name, name)
+    settings.notices.extend(_environment_notices(environ))
 
 
-def _environment_notices(environ: Mapping[str, str], given: Mapping[str, Any]) -> Iterator[str]:
-    foreign = sorted(name for name in environ if name.startswith("UVICORN_"))
+def _environment_notices(environ: Mapping[str, str]) -> Iterator[str]:
+    known = {option.env_name: option.name for option in FIELDS.values() if option.env_name}
+    foreign = sorted(name for name in environ if name.startswith(FOREIGN_PREFIX))
     if foreign:
-        ours = [name.replace("UVICORN_", PREFIX, 1) for name in foreign]
-        yield f"{', '.join(foreign)} in the environment is not read; use {', '.join(ours)}"
-    concurrency = environ.get("WEB_CONCURRENCY", "")
-    if "workers" not in given and concurrency.isdecimal() and int(concurrency) > 1:
-        yield f"WEB_CONCURRENCY is {concurrency}, but this release runs one worker"
-    known = {option.env_name for option in FIELDS.values()}
+        ours = [name for each in foreign if (name := each.replace(FOREIGN_PREFIX, PREFIX, 1)) in known]
+        verb = "is" if len(foreign) == 1 else "are"
+        cure = f"; use {', '.join(ours)}" if ours else ""
+        yield f"{', '.join(foreign)} in the environment {verb} not read{cure}"
     for name in sorted(environ):
         word = name.removeprefix(PREFIX)
         if not name.startswith(PREFIX) or name in known or word in _BUILD_SWITCHES:
             continue
-        guess = None if _SERVICE_LINK.fullmatch(word) else nearest(word, FIELDS)
+        guess = None if _SERVICE_LINK.fullmatch(word) else nearest(word, known.values())
         if guess:
             yield f"{name} in the environment is no option; did you mean {PREFIX}{guess.upper()}?"
 
 
 def _option_of_key(path: str, key: str) -> Field:
     name = key.replace("-", "_")
-    keys = [option.name for option in FIELDS.values() if option.in_file]
+    keys = {option.name: option.name for option in FIELDS.values() if option.in_file}
     if name not in keys:
-        raise ConfigError(f"{path}: unknown key {key!r}{did_you_mean(name, keys)}", name)
+        raise ConfigError(f"{path}: unknown key {key!r}{cure_for_option(name, keys)}", name)
     return FIELDS[name]
 
 
@@ -134,7 +139,7 @@ def _read_toml(directory: str, name: str) -> dict[str, Any] | None:
         raise ConfigError(f"{name} is not valid TOML: {error}") from None
 
 
-def print_config(settings: Settings) -> str:
+def print_config(settings: Settings, environ: Mapping[str, str]) -> str:
     """Every option with its value and source, in the form of a configuration file."""
     lines: list[str] = []
     for group in GROUPS:
@@ -142,10 +147,14 @@ def print_config(settings: Settings) -> str:
         for option in FIELDS.values():
             if option.group != group:
                 continue
-            default = None if option.default is None else option.convert(option.default)
-            text = option.show(settings.values.get(option.name, default))
-            # What no file can say (objects, and options that files do not have) stands there as a comment.
-            mark = "# " if text.startswith("<") or not option.in_file else ""
-            line = f"{mark}{option.name} = {text}"
-            lines.append(f"{line:<48}  # {settings.origins.get(option.name, 'default')}")
+            if option.name in settings.values:
+                value, origin = settings.values[option.name], settings.origins[option.name]
+            elif option.name == "app":
+                value, origin = None, "default"
+            else:
+                value, origin = option.default_in(environ)
+            text = option.show(value)
+            # What no file can say (objects, secrets, options that files do not have) stands there as a comment.
+            mark = "# " if text.startswith(("<", "(")) or not option.in_file else ""
+            lines.append(f"{f'{mark}{option.name} = {text}':<48}  # {origin}")
     return "\n".join(lines[1:])

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +17,8 @@ import pytest
 
 from fastasgi import __version__, cli
 from fastasgi.config import Config
-from fastasgi.fields import Field, Switch
+from fastasgi.fields import Field
+from fastasgi.kinds import Switch
 from fastasgi.options import FIELDS, GROUPS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,13 +71,29 @@ SAMPLES = {
     "fd": ("7", 7),
     "uds": ("x.sock", "x.sock"),
     "workers": ("1", 1),
+    "ws": ("wsproto", "wsproto"),
+    "ws_per_message_deflate": ("false", False),
+    "bind": ("a:1", ["a:1"]),
+    "reuse_port": ("on", "on"),
+    "preload": ("off", "off"),
+    "forwarded_allow_ips": ("10.0.0.1,::1", ["10.0.0.1", "::1"]),
+    "reload_dirs": ("a,b", ["a,b"]),
+    "reload_includes": ("*.html", ["*.html"]),
+    "reload_excludes": ("*.tmp", ["*.tmp"]),
+    "access_log_exclude": ("/health", ["/health"]),
+    "log_format": ("json", "json"),
+    "ssl_version": ("TLSv1.2", ssl.TLSVersion.TLSv1_2),
+    "ssl_cert_reqs": ("2", ssl.CERT_REQUIRED),
+    "user": ("33", 33),
+    "group": ("www-data", "www-data"),
+    "umask": ("027", 0o027),
 }
 
 
 @pytest.mark.parametrize("field", [f for f in FIELDS.values() if f.cli_name], ids=lambda field: field.name)
 def test_every_option_reaches_the_configuration(run: Run, started: list[Config], field: Field) -> None:
     name = field.cli_name or ""
-    if isinstance(field.kind, Switch):
+    if isinstance(field.kind, Switch) and not field.valued:
         assert run("a:b", name).exit_code == run("a:b", f"--no-{name[2:]}").exit_code == 0
         assert [getattr(config, field.name) for config in started] == [True, False]
         return
@@ -106,8 +124,14 @@ def test_switch_on_the_command_line_undoes_the_environment(run: Run, started: li
 
 
 def test_notices(run: Run, started: list[Config]) -> None:
-    run("a:b", UVICORN_PORT="1", WEB_CONCURRENCY="2")
-    assert [notice.partition(" ")[0] for notice in started[0].notices] == ["UVICORN_PORT", "WEB_CONCURRENCY"]
+    run("a:b", UVICORN_PORT="1", FASTASGI_PROT="2")
+    assert [notice.partition(" ")[0] for notice in started[0].notices] == ["UVICORN_PORT", "FASTASGI_PROT"]
+
+
+def test_workers_by_the_variable_that_other_servers_read(run: Run, started: list[Config]) -> None:
+    run("a:b", WEB_CONCURRENCY="2")
+    run("a:b", WEB_CONCURRENCY="2", FASTASGI_WORKERS="3")
+    assert [config.workers for config in started] == [2, 3]
 
 
 @pytest.mark.pins("process.exit-codes")
@@ -115,11 +139,13 @@ def test_notices(run: Run, started: list[Config]) -> None:
     ("args", "sentence"),
     [
         (["a:b", "--port", "x"], "--port: expected a whole number from 0 to 65535, got 'x'"),
-        (
-            ["a:b", "--workers", "2"],
-            "--workers: expected a whole number of at least 1, got '2'; this release",
-        ),
-        (["a:b", "--prot", "1"], "No such option '--prot'."),
+        (["a:b", "--workers", "0"], "--workers: expected a whole number of at least 1, got '0'"),
+        (["a:b", "--prot", "1"], "unknown option '--prot'; did you mean '--port'?"),
+        (["a:b", "--print_config"], "unknown option '--print_config'; did you mean '--print-config'?"),
+        (["a:b", "--no-acces-log"], "unknown option '--no-acces-log'; did you mean '--no-access-log'?"),
+        (["a:b", "-w", "4"], "unknown option '-w'; use --workers"),
+        (["a:b", "--keyfile", "x"], "unknown option '--keyfile'; use --ssl-keyfile"),
+        (["a:b", "--zzzz"], "unknown option '--zzzz'"),
         (["a:b", "--lifespan", "onn"], "--lifespan: expected auto, on or off, got 'onn'; did you mean 'on'?"),
         (["a:b", "--header", "X A: b"], "--header: expected header fields such as 'X-Frame-Options: DENY'"),
         (["a:b", "--uds", "x", "--fd", "3"], "uds and fd: expected one of them, got both"),

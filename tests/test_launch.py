@@ -38,7 +38,8 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> type[FakeServer]:
     monkeypatch.setattr(launch, "Server", Server)
     monkeypatch.chdir(tmp_path)
     for field in FIELDS.values():
-        monkeypatch.delenv(field.env_name, raising=False)
+        if field.env_name:
+            monkeypatch.delenv(field.env_name, raising=False)
     return Server
 
 

@@ -16,10 +16,15 @@ PACKAGE = ROOT / "fastasgi"
 
 LINES = [
     # L0: leaves
-    {"errors", "asgi", "version", "fa", "linux", "llhttp", "waits", "_live"},
+    {"fa", "linux", "llhttp"},
+    {"errors", "asgi", "version", "suggest", "waits", "_live"},
     {"_awaitables"},
-    {"fields", "logging", "sockets", "middleware", "middleware.asgi2"},
-    {"options", "importer"},
+    {"middleware", "middleware.asgi2", "middleware.wsgi"},
+    {"kinds", "logging", "sockets", "import_trouble"},
+    {"fields", "importer"},
+    {"options.declaring"},
+    {"options.serving", "options.traffic", "options.running"},
+    {"options"},
     {"sources", "loops"},
     {"config"},
     # L1: plain Python of the process; engines and shared numbers

@@ -1,5 +1,6 @@
 """sources: command line, environment, file, default, in this order; misspelt names are not passed over."""
 
+import ssl
 import tomllib
 from typing import Any
 
@@ -38,14 +39,33 @@ def test_empty_variable_is_not_set(tmp_path: Any) -> None:
 
 
 def test_every_field_is_read_from_the_environment(tmp_path: Any) -> None:
+    given = {
+        "app": "a:b",
+        "headers": "X-A: b",
+        "log_config": "x.json",
+        "uds_permissions": "0660",
+        "request_id_header": "X-Id",
+    }
     for field in FIELDS.values():
-        text = {"app": "a:b", "headers": "X-A: b", "log_config": "x.json", "uds_permissions": "0660"}.get(
-            field.name
-        )
-        if text is None:
-            text = "none" if field.default is None else str(field.default)
-        if text:
+        text = given.get(field.name, "none" if field.default is None else str(field.default))
+        if text and field.env_name and field.name != "bind":
             assert field.name in gather({}, {field.env_name: text}, str(tmp_path)).values
+
+
+def test_lists_in_the_environment_and_in_a_file(tmp_path: Any) -> None:
+    environ = {"FASTASGI_BIND": ":80,unix:/run/x", "FASTASGI_RELOAD_DIRS": "src, lib"}
+    directory = write(tmp_path, "fastasgi.toml", 'reload_includes = ["*.py", "*.html"]\nreload_excludes = "a, b"\n')
+    assert gather({}, environ, directory).values == {
+        "bind": [":80", "unix:/run/x"],
+        "reload_dirs": ["src", "lib"],
+        "reload_includes": ["*.py", "*.html"],
+        "reload_excludes": ["a", "b"],
+    }
+
+
+def test_none_that_stands_for_none_given_leaves_room_for_others(tmp_path: Any) -> None:
+    settings = gather({"workers": None, "app_dir": None}, {"FASTASGI_WORKERS": "3"}, str(tmp_path))
+    assert settings.values == {"workers": 3}
 
 
 @pytest.mark.parametrize(
@@ -58,6 +78,9 @@ def test_every_field_is_read_from_the_environment(tmp_path: Any) -> None:
         ({}, {}, 'port = "x"', "fastasgi.toml: port: expected a whole number"),
         ({}, {}, "prot = 1", "fastasgi.toml: unknown key 'prot'; did you mean 'port'?"),
         ({}, {}, 'io = "auto"', "fastasgi.toml: unknown key 'io'"),
+        ({}, {}, "callback_notify = 1", "fastasgi.toml: unknown key 'callback_notify'"),
+        ({}, {}, "graceful_timeout = 1", "unknown key 'graceful_timeout'; use timeout_graceful_shutdown"),
+        ({"max_requests": 1}, {}, "", "unknown option 'max_requests'; use limit_max_requests"),
         ({}, {}, "port = ", "fastasgi.toml is not valid TOML: "),
     ],
 )
@@ -101,11 +124,14 @@ def test_table_must_be_a_table(tmp_path: Any) -> None:
     [
         (
             {"UVICORN_PORT": "1", "UVICORN_HOST": "x"},
-            ["UVICORN_HOST, UVICORN_PORT in the environment is not read; use FASTASGI_HOST, FASTASGI_PORT"],
+            ["UVICORN_HOST, UVICORN_PORT in the environment are not read; use FASTASGI_HOST, FASTASGI_PORT"],
         ),
-        ({"WEB_CONCURRENCY": "4"}, ["WEB_CONCURRENCY is 4, but this release runs one worker"]),
-        ({"WEB_CONCURRENCY": "4", "FASTASGI_WORKERS": "1"}, []),
-        ({"WEB_CONCURRENCY": "1"}, []),
+        (
+            {"UVICORN_RELOAD": "1", "UVICORN_HTTP2": "1"},
+            ["UVICORN_HTTP2, UVICORN_RELOAD in the environment are not read; use FASTASGI_RELOAD"],
+        ),
+        ({"UVICORN_HTTP2": "1"}, ["UVICORN_HTTP2 in the environment is not read"]),
+        ({"WEB_CONCURRENCY": "4"}, []),
         (
             {"FASTASGI_PROT": "1"},
             ["FASTASGI_PROT in the environment is no option; did you mean FASTASGI_PORT?"],
@@ -129,10 +155,14 @@ def test_print_config_is_a_configuration_file_that_says_the_same(tmp_path: Any) 
         "uds_permissions": 0o600,
         "log_level": 15,
         "use_colors": True,
+        "bind": [":1", "unix:x"],
+        "ssl_version": ssl.TLSVersion.TLSv1_3,
+        "user": 33,
     }
-    text = print_config(gather(given, {"FASTASGI_PORT": "9"}, str(tmp_path), origin="command line"))
+    environ = {"FASTASGI_PORT": "9"}
+    text = print_config(gather(given, environ, str(tmp_path), origin="command line"), environ)
     table = tomllib.loads(text)
-    assert set(table) == set(FIELDS) - {"io", "log_config"}
+    assert set(table) == {name for name, field in FIELDS.items() if field.in_file} - {"log_config"}
     again = gather({}, {}, write(tmp_path, "fastasgi.toml", text))
     expected = {
         **{n: f.convert(f.default) for n, f in FIELDS.items() if n in table and n != "app"},
@@ -142,9 +172,21 @@ def test_print_config_is_a_configuration_file_that_says_the_same(tmp_path: Any) 
     assert again.values == expected
 
 
+def lines_of_print_config(tmp_path: Any, given: dict[str, Any], environ: dict[str, str]) -> list[list[str]]:
+    text = print_config(gather(given, environ, str(tmp_path), origin="argument"), environ)
+    return [line.split() for line in text.splitlines()]
+
+
 def test_print_config_says_where_each_value_comes_from(tmp_path: Any) -> None:
-    lines = print_config(gather({}, {"FASTASGI_PORT": "9"}, str(tmp_path))).splitlines()
-    words = [line.split() for line in lines]
+    words = lines_of_print_config(tmp_path, {}, {"FASTASGI_PORT": "9", "WEB_CONCURRENCY": "3"})
     assert ["port", "=", "9", "#", "FASTASGI_PORT"] in words
     assert ["host", "=", '"127.0.0.1"', "#", "default"] in words
+    assert ["workers", "=", "3", "#", "WEB_CONCURRENCY"] in words
     assert ["#", "log_config", "=", "<dict>", "#", "default"] in words
+    assert ["#", "callback_notify", "=", '"none"', "#", "default"] in words
+
+
+def test_print_config_hides_secrets(tmp_path: Any) -> None:
+    words = lines_of_print_config(tmp_path, {"ssl_keyfile_password": "hunter2"}, {})
+    assert ["#", "ssl_keyfile_password", "=", "(hidden)", "#", "argument"] in words
+    assert "hunter2" not in str(words)
