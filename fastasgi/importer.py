@@ -1,28 +1,56 @@
-"""From an import string to an ASGI 3 application, and one clear sentence for each way this can fail.
+"""From an import string to an ASGI 3 application.
 
 Every failure is a `StartupError` that says whose fault it is: the module is not there, something the module
-imports is not there, the module raises, the attribute is not there, or the object is no ASGI application. The
-user's traceback, without the frames of the import system, is in `details`.
+imports is not there, the module raises, the attribute is not there, or the object is no application. What it says
+of imports stands in `import_trouble.py`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import os
 import sys
-import traceback
-from collections.abc import Callable
-from types import ModuleType, TracebackType
+from collections.abc import Awaitable, Callable
+from types import ModuleType
 from typing import Any, cast
 
-from .asgi import ASGI3Application, guess_interface
+from .asgi import ASGI3Application, Receive, Scope, Send, guess_interface
 from .errors import StartupError
-from .fields import did_you_mean
+from .import_trouble import failed_import, line_of, missing_attribute, missing_module, user_traceback
 from .logging import server_logger
 from .middleware.asgi2 import ASGI2Middleware
+from .middleware.wsgi import WSGIMiddleware
 
-_WSGI_CURE = "a2wsgi.WSGIMiddleware(app) makes an ASGI application of it"
+
+class AsyncFactory:
+    """The application of a factory that is async: made in the loop that serves it.
+
+    Works as it is, making the application with the first scope; who asks for it with `made()` spares each request
+    the way through here.
+    """
+
+    def __init__(self, factory: Callable[[], Awaitable[Any]], name: str, interface: str) -> None:
+        self._factory, self._name, self._interface = factory, name, interface
+        self._making: asyncio.Task[ASGI3Application] | None = None
+
+    async def made(self) -> ASGI3Application:
+        """The application. Raises `StartupError`."""
+        if self._making is None:
+            self._making = asyncio.ensure_future(self._make())
+        return await asyncio.shield(self._making)
+
+    async def _make(self) -> ASGI3Application:
+        try:
+            app = await self._factory()
+        except (Exception, SystemExit) as error:
+            raise _failed_factory(self._name, error) from None
+        return _adapt(_checked(app, self._name), self._name, self._interface)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one scope."""
+        await (await self.made())(scope, receive, send)
 
 
 def load_app(
@@ -31,15 +59,15 @@ def load_app(
     """The ASGI 3 application that `target` (`module:attribute`, or the object itself) stands for.
 
     `app_dir` ("" is the current directory) goes to the front of `sys.path` for an import string. With
-    `factory`, or when a function without parameters is found, it is called once for the application.
+    `factory`, or when a function without parameters is found, it is called once for the application; where that
+    function is async, the result is an `AsyncFactory`.
     """
     if isinstance(target, str):
         put_on_path(app_dir)
         app, name = import_from_string(target), repr(target)
     else:
         app, name = target, "the application object"
-    app = _make(app, name, factory)
-    return _adapt(app, name, interface)
+    return _make(app, name, factory, interface)
 
 
 def put_on_path(directory: str) -> None:
@@ -62,7 +90,7 @@ def import_from_string(target: str) -> Any:
         try:
             found = getattr(found, attribute)
         except AttributeError:
-            raise StartupError(_missing_attribute(found, walked, attribute)) from None
+            raise missing_attribute(found, walked, attribute) from None
         walked += ("." if ":" in walked else ":") + attribute
     return found
 
@@ -78,83 +106,37 @@ def _import_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
-            raise StartupError(_missing_module(error.name)) from None
-        message = (
-            f"importing {name!r} failed: it needs {error.name!r}, which is not installed{_line_of(error)}"
-        )
-        raise StartupError(message, details=user_traceback(error)) from None
+            raise missing_module(error.name) from None
+        raise failed_import(name, error) from None
     except (Exception, SystemExit) as error:
-        what = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise StartupError(
-            f"importing {name!r} failed: {what}{_line_of(error)}", details=user_traceback(error)
-        ) from None
+        raise failed_import(name, error) from None
 
 
-def _missing_module(name: str) -> str:
-    parent, _, last = name.rpartition(".")
-    if parent:
-        where = f"in package {parent!r}"
-        folders = list(getattr(sys.modules.get(parent), "__path__", ()))
-    else:
-        where = f"in {sys.path[0] or os.getcwd()!r} or among the installed packages"
-        folders = [sys.path[0] or os.getcwd()]
-    guess = did_you_mean(last, _modules_in(folders))
-    return (
-        f"no module named {name!r} {where}{guess or '; change to its directory, or name that with --app-dir'}"
-    )
-
-
-def _modules_in(folders: list[str]) -> list[str]:
-    names: set[str] = set()
-    for folder in folders:
-        try:
-            entries = os.listdir(folder)
-        except OSError:
-            continue
-        names.update(
-            entry.removesuffix(".py") for entry in entries if entry.removesuffix(".py").isidentifier()
-        )
-    return sorted(names)
-
-
-def _missing_attribute(owner: Any, walked: str, attribute: str) -> str:
-    kind = "module" if isinstance(owner, ModuleType) else "object"
-    names = [name for name in dir(owner) if not name.startswith("_")]
-    guess = did_you_mean(attribute, names)
-    if not guess and isinstance(owner, ModuleType):
-        apps = [name for name in names if _looks_like_app(getattr(owner, name, None), owner)]
-        guess = f"; it has {', '.join(map(repr, apps[:3]))}" if apps else ""
-    return f"{kind} {walked!r} has no attribute {attribute!r}{guess}"
-
-
-def _looks_like_app(value: Any, module: ModuleType) -> bool:
-    if not callable(value) or inspect.isclass(value):
-        return False
-    if inspect.isfunction(value) and value.__module__ != module.__name__:
-        return False
-    return guess_interface(value) == "asgi3"
-
-
-def _make(app: Any, name: str, factory: bool) -> Any:
-    """Call a factory; `app` itself where there is none."""
+def _make(app: Any, name: str, factory: bool, interface: str) -> ASGI3Application:
+    """Call a factory, and see that an application comes out of it."""
     if not callable(app):
         raise StartupError(
             f"{name} is {_kind_of(app)}; expected an ASGI application: async def app(scope, receive, send)"
         )
     if not factory:
-        if guess_interface(app) != "factory" or inspect.iscoroutinefunction(app):
-            return app
+        if guess_interface(app) != "factory":
+            return _adapt(app, name, interface)
         server_logger.warning("%s makes an application; using what it returns, say so with --factory", name)
+    if inspect.iscoroutinefunction(app):
+        return AsyncFactory(app, name, interface)
     try:
         made = app()
     except (Exception, SystemExit) as error:
-        what = f"the factory {name} failed: {type(error).__name__}: {error}"
-        raise StartupError(what.rstrip(": ") + _line_of(error), details=user_traceback(error)) from None
-    if inspect.iscoroutine(made):
-        made.close()
-        raise StartupError(
-            f"the factory {name} is async; expected a plain function that returns the application"
-        )
+        raise _failed_factory(name, error) from None
+    return _adapt(_checked(made, name), name, interface)
+
+
+def _failed_factory(name: str, error: BaseException) -> StartupError:
+    what = f"the factory {name} failed: {type(error).__name__}: {error}".rstrip(": ")
+    return StartupError(what + line_of(error), details=user_traceback(error))
+
+
+def _checked(made: Any, name: str) -> Any:
     if not callable(made):
         raise StartupError(f"the factory {name} returned {_kind_of(made)}; expected an ASGI application")
     return made
@@ -168,8 +150,10 @@ def _adapt(app: Any, name: str, interface: str) -> ASGI3Application:
     if guessed == "asgi2":
         return ASGI2Middleware(app)
     if guessed == "wsgi":
-        raise StartupError(f"{name} takes two arguments, as WSGI applications do; {_WSGI_CURE}")
-    wanted = "expected an ASGI application: app(scope, receive, send)"
+        if interface == "auto":
+            server_logger.info("%s is a WSGI application: each request runs in a thread", name)
+        return WSGIMiddleware(app)
+    wanted = "expected an application: app(scope, receive, send), or app(environ, start_response) for WSGI"
     raise StartupError(f"{name} is {_kind_of(app)} that takes {_arguments(app)}; {wanted}")
 
 
@@ -185,30 +169,3 @@ def _kind_of(value: Any) -> str:
 
 def _arguments(app: Callable[..., Any]) -> str:
     return str(inspect.signature(app)).partition(" -> ")[0]
-
-
-def _user_frames(error: BaseException) -> TracebackType | None:
-    """The traceback from the first frame that is neither ours nor the import system's."""
-    tb = error.__traceback__
-    while tb is not None:
-        filename = tb.tb_frame.f_code.co_filename
-        if not filename.startswith("<frozen importlib") and filename not in (__file__, importlib.__file__):
-            return tb
-        tb = tb.tb_next
-    return None
-
-
-def user_traceback(error: BaseException) -> str:
-    """The traceback as text, from the user's first line on."""
-    lines = traceback.format_exception(type(error), error, _user_frames(error))
-    return "".join(line for line in lines if '"<frozen importlib' not in line).rstrip("\n")
-
-
-def _line_of(error: BaseException) -> str:
-    """` (main.py, line 3)`: the user's innermost line; a syntax error names its own."""
-    if isinstance(error, SyntaxError):
-        return ""  # its text ends with file and line
-    frames = traceback.extract_tb(_user_frames(error))
-    if not frames:
-        return ""
-    return f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})"

@@ -1,16 +1,19 @@
 """importer: every way an application cannot be loaded has its own sentence and exit code 3."""
 
+import asyncio
 import logging
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fastasgi.errors import StartupError
-from fastasgi.importer import import_from_string, load_app
+from fastasgi.importer import AsyncFactory, import_from_string, load_app
 from fastasgi.middleware.asgi2 import ASGI2Middleware
+from fastasgi.middleware.wsgi import WSGIMiddleware
 
 Project = Callable[..., str]
 
@@ -143,10 +146,6 @@ def test_attribute_missing(project: Project) -> None:
         ("app = {}", "'fa_wrong:app' is an object of type dict; expected an ASGI application"),
         ("app = None", "'fa_wrong:app' is None; expected"),
         ("import os as app", "'fa_wrong:app' is a module; expected"),
-        (
-            "def app(environ, start_response): ...",
-            "takes two arguments, as WSGI applications do; a2wsgi.WSGIMiddleware",
-        ),
         ("def app(a, b, c, d): ...", "'fa_wrong:app' is a function that takes (a, b, c, d); expected"),
     ],
 )
@@ -183,7 +182,6 @@ def test_factory_is_detected_with_a_warning(project: Project, monkeypatch: pytes
             "the factory 'fa_bad:make' failed: KeyError: 'DB' (fa_bad.py, line 1)",
         ),
         ("def make(): return None", "the factory 'fa_bad:make' returned None; expected an ASGI application"),
-        ("async def make(): ...", "the factory 'fa_bad:make' is async; expected a plain function"),
         ("def make(a): ...", "the factory 'fa_bad:make' failed: TypeError: make() missing 1 required"),
         ("def make(): exit(1)", "the factory 'fa_bad:make' failed: SystemExit: 1"),
     ],
@@ -215,3 +213,117 @@ def test_interface_can_be_forced() -> None:
 
 def test_import_from_string_gives_any_object() -> None:
     assert import_from_string("os:path.sep") == "/" or sys.platform == "win32"
+
+
+def test_async_factory_makes_the_application_in_the_loop(project: Project) -> None:
+    directory = project(fa_async=ASGI_APP + "async def make(): return app\n")
+    loaded = load_app("fa_async:make", app_dir=directory, factory=True)
+    assert isinstance(loaded, AsyncFactory)
+    assert asyncio.run(loaded.made()) is sys.modules["fa_async"].app
+
+
+def test_async_factory_serves_as_it_is_and_makes_the_application_once() -> None:
+    made: list[str] = []
+    served: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        served.append(scope)
+
+    async def make() -> Any:
+        made.append("app")
+        await asyncio.sleep(0)
+        return app
+
+    async def two_requests() -> None:
+        loaded = load_app(make, factory=True)
+        await asyncio.gather(loaded({"n": 1}, None, None), loaded({"n": 2}, None, None))  # type: ignore[arg-type]
+
+    asyncio.run(two_requests())
+    assert (made, served) == (["app"], [{"n": 1}, {"n": 2}])
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("async def make(): raise KeyError('DB')", "the factory 'fa_abad:make' failed: KeyError: 'DB'"),
+        ("async def make(): ...", "the factory 'fa_abad:make' returned None; expected an ASGI application"),
+    ],
+)
+def test_async_factory_fails(project: Project, source: str, text: str) -> None:
+    loaded = load_app("fa_abad:make", app_dir=project(fa_abad=source), factory=True)
+    assert isinstance(loaded, AsyncFactory)
+    with pytest.raises(StartupError, match=text):
+        asyncio.run(loaded.made())
+
+
+def test_wsgi_is_recognised(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(logging.getLogger("fastasgi.error"), "info", lambda text, *args: said.append(text % args))
+    directory = project(fa_wsgi="def app(environ, start_response): ...\ndef make(): return app\n")
+    loaded = load_app("fa_wsgi:app", app_dir=directory)
+    assert isinstance(loaded, WSGIMiddleware)
+    assert loaded.app is sys.modules["fa_wsgi"].app
+    assert said == ["'fa_wsgi:app' is a WSGI application: each request runs in a thread"]
+    assert isinstance(load_app("fa_wsgi:make", app_dir=directory, interface="wsgi", factory=True), WSGIMiddleware)
+
+
+def test_missing_factory(project: Project) -> None:
+    directory = project(fa_make="import json\ndef create_app(debug=False): ...\ndef helper(): ...\n")
+    assert str(failure("fa_make:app", directory)) == (
+        "module 'fa_make' has no attribute 'app'; create_app() may make it: fa_make:create_app --factory"
+    )
+
+
+def test_module_in_another_directory(project: Project) -> None:
+    directory = project(src__fa_far=ASGI_APP, fa_pkg3__fa_near=ASGI_APP)
+    Path(directory, "fa_pkg3", "__init__.py").touch()
+    assert "; it is in 'src': add --app-dir src" in str(failure("fa_far:app", directory))
+    assert "; did you mean 'fa_pkg3.fa_near'?" in str(failure("fa_near:app", directory))
+
+
+def test_module_of_the_package_that_one_stands_in(project: Project) -> None:
+    directory = project(fa_pkg5__fa_near=ASGI_APP)
+    assert "; 'fa_pkg5' is this directory: add --app-dir .." in str(
+        failure("fa_pkg5.fa_near:app", directory + "/fa_pkg5")
+    )
+
+
+def test_module_that_belongs_to_a_package(project: Project) -> None:
+    directory = project(fa_pkg4__fa_rel="from . import other\n", fa_pkg4__fa_abs="import fa_pkg4.other\n")
+    assert str(failure("fa_rel:app", directory + "/fa_pkg4")).endswith(
+        "(fa_rel.py, line 1); it belongs to a package: add --app-dir .. and name the application fa_pkg4.fa_rel:..."
+    )
+    assert str(failure("fa_abs:app", directory + "/fa_pkg4")) == (
+        "importing 'fa_abs' failed: it needs 'fa_pkg4', which is not found (fa_abs.py, line 1); "
+        "'fa_pkg4' is this directory: add --app-dir .. and name the application fa_pkg4.fa_abs:..."
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("from fa_two import b\na = 1\n", "from fa_one import a\nb = 1\n"),
+        ("import fa_two\na = 1\n", "import fa_one\nb = fa_one.a\n"),
+    ],
+)
+def test_modules_that_import_each_other(project: Project, first: str, second: str) -> None:
+    error = failure("fa_one:app", project(fa_one=first, fa_two=second))
+    assert str(error).endswith(
+        "; fa_one imports fa_two imports fa_one, which is not complete yet: "
+        "move what both need into a module of its own"
+    )
+    assert error.details.splitlines()[1].strip().startswith('File "')
+    assert "fa_one.py" in error.details.splitlines()[1]
+
+
+def test_file_that_hides_a_package(project: Project) -> None:
+    error = failure("fa_hides:app", project(fa_hides="from fa_hides import Framework\n"))
+    assert str(error).endswith(
+        "; fa_hides.py imports itself: if it was to import a package named 'fa_hides', rename the file"
+    )
+
+
+def test_the_line_that_is_named_is_the_users(project: Project) -> None:
+    """An error deep in a library is blamed on the line that called it."""
+    directory = project(fa_deep="import json\n\njson.loads('{')\n")
+    assert "(fa_deep.py, line 3)" in str(failure("fa_deep:app", directory))
