@@ -4,6 +4,7 @@
 #   make debug    the same with asserts     make types    mypy
 #   make test     build, run the tests      make fuzz     random bytes, with asserts
 #   make serve    build, serve the demo     make bench    measure (see bench/)
+#   make autobahn build, run Autobahn's suite against a WebSocket echo server
 #
 # Needs Python 3.11 or newer, a C compiler and pip. Tools come into a virtual environment of this folder, one for each
 # version of Python: make test PYTHON=python3.13. A PYTHON given that already is of a virtual environment is used as it
@@ -50,7 +51,7 @@ RUN := $(PY) -m coverage run
 REPORT = $(PY) -m coverage report
 endif
 
-.PHONY: build debug test lint types fuzz bench serve clean
+.PHONY: build debug test lint types fuzz autobahn bench serve clean
 
 build: $(call tools,build)
 	$(BUILD)
@@ -75,6 +76,9 @@ lint: $(call tools,lint)
 types: $(call tools,lint) $(call tools,build)
 	$(PY) -m mypy
 
+autobahn: build $(call tools,test)
+	$(PY) tests/autobahn/run.py $(ARGS)
+
 bench: build
 	$(PY) bench/compare.py $(ARGS)
 
@@ -82,7 +86,7 @@ serve: build $(call tools,demo)
 	$(PY) -m fastasgi examples.demo:app --host $(HOST) --port $(PORT) $(ARGS)
 
 clean:
-	rm -rf build dist *.egg-info fastasgi/*.so fastasgi/*.pyd
+	rm -rf build dist *.egg-info fastasgi/*.so fastasgi/*.pyd fastasgi/bench/*.so
 
 # A stamp for each group of pyproject.toml's [dependency-groups]; pip learned --group in version 25.1.
 $(VENV)/.have-%: pyproject.toml | $(VENV)/bin/python

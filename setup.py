@@ -1,7 +1,8 @@
 """Build of the compiled part; everything static stands in `pyproject.toml`.
 
-Each `fastasgi/_*.pyx` is one extension module. Our C (`csrc/fa_*.c`) and the fetched C (`csrc/llhttp/`) are one static
-library each, with warnings of their own, linked into every module that uses them. Switches in the environment:
+Each `_*.pyx` below `fastasgi/` is one extension module. Our C (`csrc/fa_*.c`) and the fetched C (`csrc/llhttp/`) are
+one static library each, with warnings of their own, linked into every module that uses them. Switches in the
+environment:
 
     FASTASGI_DEBUG=1      asserts, bounds checks, FA_DEBUG=1, -O1 -g
     FASTASGI_SANITIZE=1   the same under the address and undefined-behaviour sanitizers
@@ -217,10 +218,10 @@ class SourceDistribution(sdist):
 
 
 def modules():
-    """One extension for each `fastasgi/_*.pyx`; the epoll channel exists on Linux only."""
-    depends = [*listed("fastasgi/*.pxd"), *listed("csrc/*.h"), "csrc/llhttp/include/llhttp.h"]
-    for source in listed("fastasgi/_*.pyx"):
-        if source.endswith(("/_socket.pyx", "/_poller.pyx")) and not sys.platform.startswith("linux"):
+    """One extension for each `_*.pyx` below `fastasgi/`; what uses epoll exists on Linux only."""
+    depends = [*listed("fastasgi/**/*.pxd"), *listed("csrc/*.h"), "csrc/llhttp/include/llhttp.h"]
+    for source in listed("fastasgi/**/_*.pyx"):
+        if source.endswith(("/_socket.pyx", "/_poller.pyx", "/_load.pyx")) and not sys.platform.startswith("linux"):
             continue
         name = source.removesuffix(".pyx").replace("/", ".")
         yield Extension(name, [source], include_dirs=INCLUDE, depends=depends)

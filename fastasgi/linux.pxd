@@ -1,4 +1,4 @@
-"""What `_socket.pyx` and `_poller.pyx` use of Linux: epoll and sockets.
+"""What `_socket.pyx`, `_poller.pyx` and `bench/_load.pyx` use of Linux: epoll and sockets.
 
 accept4 needs _GNU_SOURCE, which Python.h sets.
 """

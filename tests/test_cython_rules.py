@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 60
 
-CYTHON = sorted([*ROOT.glob("fastasgi/*.pyx"), *ROOT.glob("fastasgi/*.pxd")])
+CYTHON = sorted([*ROOT.glob("fastasgi/**/*.pyx"), *ROOT.glob("fastasgi/**/*.pxd")])
 PYX = [path for path in CYTHON if path.suffix == ".pyx"]
 C = sorted([*ROOT.glob("csrc/*.c"), *ROOT.glob("csrc/*.h")])
 BENCH_C = sorted(ROOT.glob("bench/*.c"))
@@ -210,7 +210,7 @@ def test_stubs_stand_where_python_imports():
     used = set()
     for path in ROOT.glob("fastasgi/**/*.py"):
         used |= set(re.findall(r"\b(_[a-z0-9]\w*)\b", path.read_text(encoding="utf-8")))
-    for path in ROOT.glob("fastasgi/_*.pyi"):
+    for path in ROOT.glob("fastasgi/**/_*.pyi"):
         assert path.with_suffix(".pyx").exists(), f"{path.name} is the stub of nothing"
         assert path.stem in used, f"no Python file imports {path.stem}: its stub is not needed"
 

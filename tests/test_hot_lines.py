@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MAX_SCORE = 1
 BEGIN = re.compile(r"^\s*# hot\b", re.MULTILINE)
-MARKED = [path for path in sorted(ROOT.glob("fastasgi/_*.pyx")) if BEGIN.search(path.read_text(encoding="utf-8"))]
+MARKED = [path for path in sorted(ROOT.glob("fastasgi/**/_*.pyx")) if BEGIN.search(path.read_text(encoding="utf-8"))]
 
 
 def hot_lines(text):

@@ -44,6 +44,8 @@ LINES = [
     # L6: one process
     {"worker"},
     # L8: faces
+    {"bench", "bench._load"},
+    {"bench.websocket"},
     {"launch"},
     {"cli"},
     {"__init__"},

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "fastasgi"
-LINUX_ONLY = {"_poller"}
+LINUX_ONLY = {"_poller", "_load"}
 STUBS = [
     path
-    for path in sorted(PACKAGE.glob("*.pyi"))
+    for path in sorted(PACKAGE.rglob("*.pyi"))
     if path.stem not in LINUX_ONLY or sys.platform.startswith("linux")
 ]
 
@@ -59,7 +59,8 @@ def own_names(module):
 def stub(request):
     """A stub's tree and its module."""
     tree = ast.parse(request.param.read_text(encoding="utf-8"))
-    return tree, importlib.import_module(f"fastasgi.{request.param.stem}")
+    module = ".".join(request.param.relative_to(PACKAGE.parent).with_suffix("").parts)
+    return tree, importlib.import_module(module)
 
 
 def test_names_of_the_module(stub):
