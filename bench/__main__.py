@@ -1,4 +1,4 @@
-"""One door to the scripts of this folder: `python -m bench [compare|idle|startup|syscalls|engine|callgrind] OPTIONS`.
+"""One door to the scripts of this folder: `python -m bench [NAME] OPTIONS`, with a name of SCRIPTS.
 
 Without a name it compares; `make bench ARGS="..."` builds first and then comes here.
 """
@@ -7,7 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
-SCRIPTS = ("compare", "idle", "startup", "syscalls", "engine", "callgrind")
+SCRIPTS = ("compare", "ws_compare", "idle", "startup", "syscalls", "engine", "callgrind")
 
 
 def main() -> None:

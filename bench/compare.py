@@ -84,6 +84,9 @@ class Row:
             self.paced.setdefault(name, []).append(getattr(load, name))
 
 
+RunOne = Callable[[ServerKind, Scenario, Settings, Row], None]
+
+
 def start(kind: ServerKind, scenario: Scenario, settings: Settings) -> RunningServer:
     """Return the server of this row, ready to be entered."""
     return RunningServer(
@@ -125,9 +128,9 @@ def run_round(kind: ServerKind, scenario: Scenario, settings: Settings, row: Row
 
 
 def run_group(
-    group: list[Scenario], kinds: list[ServerKind], settings: Settings, note: Note
+    group: list[Scenario], kinds: list[ServerKind], settings: Settings, note: Note, run_one: RunOne | None = None
 ) -> dict[str, list[Row]]:
-    """Run all rounds of the scenarios that are compared with each other, interleaved.
+    """Run all rounds of the scenarios that are compared with each other, interleaved; each by `run_one`, or wrk.
 
     A server that fails in a scenario is out for the rest of that scenario, by name.
     """
@@ -140,7 +143,7 @@ def run_group(
                 if row.refused:
                     continue
                 try:
-                    run_round(kind, scenario, settings, row)
+                    (run_one or run_round)(kind, scenario, settings, row)
                 except (Refused, LoadFailed) as error:
                     row.refused = str(error)
                     note(f"  {kind.name}: {error}")

@@ -22,7 +22,7 @@ def render(result: dict) -> str:
     run, tables = result["run"], result["tables"]
     parts = [_title(run), _summary(tables)]
     parts += [_scenario(table, _find(tables, table["beside"])) for table in tables]
-    parts += [_paced(tables), _refusals(tables), _conditions(run, tables)]
+    parts += [_paced(tables), _idle(result.get("idle", [])), _refusals(tables), _conditions(run, tables)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -96,7 +96,8 @@ def _title(run: dict) -> str:
         f" {machine['libc']}; load average {machine['load_average']:.2f} at the start",
         f"- Python: {python['python']}, {python['compiler']}, {build}; floor: {machine['gcc']}, -O2",
         f"- Versions: {versions}",
-        f"- Load: {machine['wrk']}, {run['settings']['connections']} connections; server and client"
+        f"- Load: {run.get('load') or machine['wrk'] + ', ' + str(run['settings']['connections']) + ' connections'};"
+        " server and client"
         f" {'each on a core of its own' if pinned else 'not pinned'}",
         f"- Medians over {run['settings']['rounds']} interleaved rounds of {run['settings']['seconds']:g} s;"
         " ratios are medians of the rounds' own ratios; CPU is user + system of the whole process tree over the"
@@ -118,7 +119,8 @@ def _summary(tables: list[dict]) -> str:
         cells += [times(ratio(table, OURS, peer, figure)), share(of_the_floor(table, OURS))]
         lines.append([table["title"], *cells, times(ratio(table, FLOOR, REFERENCE, figure))])
     note = (
-        "CPU per request (less is better), or throughput where MiB/s stand (more is better). The last column is"
+        f"CPU per {tables[0].get('noun', 'request') if tables else 'request'} (less is better), or throughput where"
+        " MiB/s stand (more is better). The last column is"
         " what a server without any work of its own would reach on this machine."
     )
     return f"## Summary\n\n{note}\n\n" + markdown_table(head, lines)
@@ -138,7 +140,7 @@ def _mib_per_s(table: dict, row: dict) -> float:
 
 def _scenario(table: dict, beside: dict | None) -> str:
     rows, peer = _measured(table), best_peer(table)
-    amount = "MiB/s" if is_throughput(table) else "requests/s"
+    amount = "MiB/s" if is_throughput(table) else f"{table.get('noun', 'request')}s/s"
     head = ["server", "CPU us", "user", "system", "spread", amount, "p50 us", "p99 us", "p99.9 us", "PSS MiB"]
     beside_these = list(dict.fromkeys(name for name in (REFERENCE, peer) if name in rows))
     head += [*(f"CPU, x {name}" for name in beside_these), "of the floor"]
@@ -177,6 +179,17 @@ def _paced(tables: list[dict]) -> str:
     note = "The paced client asks on schedule whether or not answers come; latency counts from when a request was due."
     head = ["scenario", "server", "requests/s", "p50 us", "p99 us", "p99.9 us", "longest us"]
     return f"## At a fixed rate below saturation\n\n{note}\n\n" + markdown_table(head, lines)
+
+
+def _idle(rows: list[list[str]]) -> str:
+    if not rows:
+        return ""
+    note = (
+        "Accepted WebSockets without compression that say nothing; growth from a first batch on. PSS and USS are of the"
+        " server's processes: sockets in the kernel are not in it."
+    )
+    head = ["server", "sockets", "PSS at rest, MiB", "PSS KiB each", "USS KiB each", "CPU while idle"]
+    return f"## Idle sockets\n\n{note}\n\n" + markdown_table(head, rows)
 
 
 def _refusals(tables: list[dict]) -> str:

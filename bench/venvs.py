@@ -20,6 +20,16 @@ PEERS = (
     "daphne==4.2.3",
 )
 FRAMEWORKS = ("fastapi==0.165.0",)
+# Those of bench/ws_compare.py. wsproto is hypercorn's and uvicorn's; picows is a library: its server is ws_picows.py.
+WEBSOCKET_PEERS = (
+    "uvicorn[standard]==0.54.0",
+    "websockets==17.4",
+    "wsproto==1.3.2",
+    "granian[uvloop]==2.8.7",
+    "hypercorn==0.18.0",
+    "picows==2.3.1",
+    "socketify==0.0.31",
+)
 # The loop and the command line that fastasgi itself stands on; uvloop is the same for every server.
 COMMON = ("uvloop==0.23.0", "click>=8.1")
 
@@ -55,14 +65,20 @@ def _install(python: Path, *words: str) -> None:
         raise MissingPeers(f"pip could not install {' '.join(words)}: {run.stdout[-2000:]}")
 
 
-def peers_python(python: Path, *, wheel: str | None = None, note: Callable[[str], None] = print) -> Path:
-    """Return the interpreter of the virtual environment with all peers; make it if it is not there.
+def peers_python(
+    python: Path,
+    *,
+    wheel: str | None = None,
+    peers: tuple[str, ...] = PEERS + FRAMEWORKS,
+    note: Callable[[str], None] = print,
+) -> Path:
+    """Return the interpreter of the virtual environment with these peers; make it if it is not there.
 
     `python` is the interpreter to make it from, `wheel` a fastasgi wheel or requirement to install into an
     environment of its own, each time anew. A stamp holds what was asked for, so other versions make another one.
     """
     version = describe(python)["python"]
-    wanted = [*COMMON, *PEERS, *FRAMEWORKS]
+    wanted = [*COMMON, *peers]
     digest = hashlib.sha256("\n".join([version, *wanted]).encode()).hexdigest()[:12]
     folder = home() / f"peers-{version}-{digest}{'-installed' if wheel else ''}"
     made = folder / "bin" / "python"
