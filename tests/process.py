@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,13 +71,35 @@ class Blocking:
         self.sock.close()
 
 
-class Process:
-    """One running server, its address, its clients and what it wrote."""
+@contextlib.contextmanager
+def no_alarm() -> Iterator[None]:
+    """Hold the alarm of a test's time limit back for a few calls: a child that is started but not yet known to
+    anybody would stay. (No blocked signal: the child would inherit that.)"""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda number, frame: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        if held:
+            signal.raise_signal(signal.SIGALRM)
 
-    def __init__(self, argv: list[str], environment: dict[str, str], wrap: list[str]) -> None:
+
+class Process:
+    """One running server, its address, its clients and what it wrote. Killed by `end()`, whatever happens."""
+
+    child: subprocess.Popen[bytes] | None = None
+
+    def __init__(self) -> None:
         self.clients: list[Blocking] = []
-        self.output = tempfile.TemporaryFile()  # noqa: SIM115 - `running` closes it
-        with socket.socket() as listener:
+        self.output = tempfile.TemporaryFile()  # noqa: SIM115 - `end` closes it
+
+    def start(self, argv: list[str], environment: dict[str, str], wrap: list[str]) -> None:
+        """Start it on a socket that listens already."""
+        with socket.socket() as listener, no_alarm():
             listener.bind(("127.0.0.1", 0))
             listener.listen(512)
             self.address = listener.getsockname()
@@ -90,6 +113,16 @@ class Process:
                 cwd=ROOT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
             )
+
+    def end(self) -> None:
+        """Close the clients, kill it if it still runs."""
+        with no_alarm():
+            for client in self.clients:
+                client.close()
+            if self.child is not None and self.child.poll() is None:
+                self.child.kill()
+                self.child.wait()
+            self.output.close()
 
     @property
     def pid(self) -> int:
@@ -143,13 +176,9 @@ def running(
     """Run `net_apps:<app>` (or any import string with a colon) with these options."""
     if io is not None:
         environment["FASTASGI_IO"] = io
-    server = Process([app if ":" in app else f"net_apps:{app}", *argv], environment, list(wrap))
+    server = Process()
     try:
+        server.start([app if ":" in app else f"net_apps:{app}", *argv], environment, list(wrap))
         yield server
     finally:
-        for client in server.clients:
-            client.close()
-        if server.child.poll() is None:
-            server.signal(signal.SIGKILL)
-            server.child.wait()
-        server.output.close()
+        server.end()

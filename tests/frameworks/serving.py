@@ -16,6 +16,8 @@ import threading
 import time
 from pathlib import Path
 
+from process import no_alarm
+
 TESTS = Path(__file__).parent.parent
 PATIENCE_S = 15.0
 
@@ -70,20 +72,23 @@ class Site:
         self.framework = framework
         self.app = f"frameworks.{framework}_app:app"
         listen = () if {"--uds", "--port"} & set(argv) else ("--port", "0")
-        self.child = subprocess.Popen(
-            [sys.executable, "-m", "fastasgi", self.app, *listen, "--loop", loop, *argv],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=TESTS,
-            env={**os.environ, "PYTHONPATH": str(TESTS.parent), "FASTASGI_IO": io},
-        )
-        self.out, self.err = Lines(self.child.stdout), Lines(self.child.stderr)
+        self.child = None
         try:
+            with no_alarm():
+                self.child = subprocess.Popen(
+                    [sys.executable, "-m", "fastasgi", self.app, *listen, "--loop", loop, *argv],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    cwd=TESTS,
+                    env={**os.environ, "PYTHONPATH": str(TESTS.parent), "FASTASGI_IO": io},
+                )
+            self.out, self.err = Lines(self.child.stdout), Lines(self.child.stderr)
             self.url = self.err.wait(RUNNING.pattern)[1]
         except BaseException:
-            self.child.kill()
-            self.child.wait()
+            if self.child is not None:
+                self.child.kill()
+                self.child.wait()
             raise
         self.started_with = len(self.err.all)
 
