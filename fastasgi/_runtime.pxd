@@ -89,13 +89,13 @@ cdef class Runtime:
     cdef readonly uint64_t requests_active  # exchanges whose task has not ended
     cdef readonly uint64_t requests_total
     cdef readonly bint draining
-    cdef bint wants_room                    # connections wait because max_connections is reached: idle ones close
+    cdef public bint wants_room             # connections wait because max_connections is reached: idle ones close
     cdef object closed                      # future of wait_closed(), or None
-    cdef object room_waiters                # callables to call when a connection closes
+    cdef readonly list room_waiters         # callables to call when a connection closes
 
     cdef int64_t refresh(self) except? -1
     cdef int _refresh_date(self) except -1
-    cdef bint close_idle(self) except -1
+    cpdef bint close_idle(self) except -1
     cdef int connection_opened(self) except -1
     cdef int connection_closed(self) except -1
     cdef int request_ended(self) except -1

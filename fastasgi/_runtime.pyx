@@ -219,7 +219,7 @@ cdef class Runtime:
                 except Exception as error:
                     self.guard(member, error)
 
-    cdef bint close_idle(self) except -1:
+    cpdef bint close_idle(self) except -1:
         """Close the connection that has been idle longest; True when there was one."""
         cdef fa_deadline *longest
         while True:

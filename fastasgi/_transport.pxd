@@ -5,6 +5,7 @@ from fastasgi._channel cimport Channel
 
 cdef class TransportChannel(Channel):
     cdef object transport           # asyncio.Transport, None before and after the connection
+    cdef object made                # callable, until the loop has made the connection; or None
     cdef bint is_scheduled
     cdef bint wants_lingering
     cdef bint saw_eof               # the peer has ended its side

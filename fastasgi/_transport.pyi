@@ -1,11 +1,12 @@
 import asyncio
+from collections.abc import Callable
 from typing import final
 
 from ._runtime import Member, Runtime
 
 @final
 class TransportChannel(Member, asyncio.Protocol):  # Protocol by its methods only, which is all that loops ask for
-    def __init__(self, runtime: Runtime) -> None: ...
+    def __init__(self, runtime: Runtime, made: Callable[[], object] | None = None) -> None: ...
     def connection_made(self, transport: asyncio.Transport) -> None: ...  # type: ignore[override]
     def data_received(self, data: bytes) -> None: ...
     def eof_received(self) -> bool: ...

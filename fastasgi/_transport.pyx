@@ -5,6 +5,7 @@ The transport buffers what the kernel does not take; `pending` follows its size,
 same marks on both bodies. The transport's own marks are set by us: uvloop's default for the lower one is 16 bytes.
 """
 
+import select
 import socket
 import struct
 
@@ -21,10 +22,12 @@ cdef bytes RESET = struct.pack("ii", 1, 0)      # struct linger: on, 0 s
 
 @cython.final
 cdef class TransportChannel(Channel):
-    """One connection as an asyncio.Protocol; the factory of `loop.create_server`."""
+    """One connection as an asyncio.Protocol. Whoever has reserved a place for it among `max_connections` gives
+    `made`, which is called when it takes it."""
 
-    def __init__(self, Runtime runtime not None):
+    def __init__(self, Runtime runtime not None, made=None):
         self.runtime = runtime
+        self.made = made
 
     # --- asyncio.Protocol ---------------------------------------------------------------------------------------------
 
@@ -38,8 +41,11 @@ cdef class TransportChannel(Channel):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.runtime.connections >= self.runtime.max_connections and not self.runtime.close_idle():
-            # asyncio accepts without asking: what is too much cannot wait in the backlog here.
+        if self.made is not None:
+            made, self.made = self.made, None
+            made()
+        elif self.runtime.connections >= self.runtime.max_connections and not self.runtime.close_idle():
+            # The loop's own server accepts without asking: what is too much cannot wait in the backlog.
             self.state = CHANNEL_CLOSED
             transport.write(error_reply(503, "Service Unavailable", self.runtime.block))
             transport.close()
@@ -185,6 +191,13 @@ cdef class TransportChannel(Channel):
             self.runtime.loop.call_soon(self._run)
         return 0
 
+    cdef bint has_input(self) noexcept:
+        """Also an end of the peer's that the loop has not told of yet: it will, and that closes too."""
+        try:
+            return self.transport is not None and is_readable(self.transport.get_extra_info("socket"))
+        except (OSError, ValueError):
+            return False            # closed beneath us
+
     def _run(self):
         self.is_scheduled = False
         if self.handler is not None:
@@ -202,6 +215,17 @@ cdef class TransportChannel(Channel):
             self.client = as_address(self.transport.get_extra_info("peername"))
             self.server = as_address(self.transport.get_extra_info("sockname"))
         return 0
+
+
+cdef bint is_readable(object sock) except -1:
+    """The kernel holds something of the peer for this socket."""
+    if sock is None:
+        return False
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+    return bool(select.select([sock.fileno()], [], [], 0)[0])
 
 
 cdef object as_address(object name):

@@ -28,6 +28,7 @@ from ._access import AccessLog
 from ._http1 import Http1
 from ._runtime import Runtime
 from ._transport import TransportChannel
+from .accepting import Acceptor
 from .errors import EXIT_CRASH, EXIT_OK, StartupError
 from .lifespan import Lifespan
 from .logging import can_bypass, server_logger
@@ -261,8 +262,15 @@ class Server:
         self._runtime = runtime
         if self._owns_socket_io():
             self._poller = Poller(runtime)
-            self.servers = [Listeners(self._poller, sockets)]
-        else:
+            try:
+                self.servers = [Listeners(self._poller, sockets)]
+            except BaseException:
+                self._poller.close()
+                raise
+            return
+        try:
+            self.servers = [Acceptor(runtime, sockets)]
+        except NotImplementedError:  # a loop that watches no sockets, as Windows' Proactor: it accepts by itself
             self.servers = [
                 await self._loop.create_server(
                     lambda: TransportChannel(runtime), sock=sock, backlog=self.config.backlog
@@ -322,8 +330,13 @@ class Server:
         for server in self.servers:
             server.close()
         self._close_sockets(sockets or ())
+        acceptors = [server for server in self.servers if isinstance(server, Acceptor)]
+        for acceptor in acceptors:
+            await acceptor.wait_connected()
         if self._runtime is not None:
             await self._drain(self._runtime)
+        for acceptor in acceptors:
+            acceptor.abort()
         if self.lifespan is not None:
             await self.lifespan.shutdown()
         if self._ticker is not None:

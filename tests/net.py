@@ -1,8 +1,9 @@
 """A server on a real socket, and clients, all in the loop of the test.
 
-`listening(app, io)` serves through our own socket I/O (`io="socket"`) or through an asyncio transport
-(`io="transport"`), on TCP, IPv6 or a Unix socket. A `Client` is a non-blocking socket; every wait is
-bounded by `PATIENCE_S`, which only a failing test ever reaches.
+`listening(app, io)` serves through our own socket I/O (`io="socket"`), through an asyncio transport
+(`io="transport"`), or through one that the loop's own server has accepted (`io="server"`), on TCP, IPv6 or a
+Unix socket. A `Client` is a non-blocking socket; every wait is bounded by `PATIENCE_S`, which only a failing
+test ever reaches.
 """
 
 import asyncio
@@ -15,6 +16,9 @@ from collections.abc import Callable
 
 from answers import Response, read_answers
 from drive import Bench, until
+
+from fastasgi._transport import TransportChannel
+from fastasgi.accepting import Acceptor
 
 PATIENCE_S = 5.0
 ON_LINUX = sys.platform == "linux"
@@ -144,6 +148,7 @@ async def listening(
 ):
     """Serve `app`; on leaving, clients are closed and no connection, exchange or descriptor may be left."""
     net = Net(app, None, options)
+    server = None
     net.clients = []
     net.listening_socket = sock = sock or listener(family, path)
     loop = asyncio.get_running_loop()
@@ -154,10 +159,10 @@ async def listening(
         poller.listen(sock)
         net.stop = poller.stop_listening
         net.poller = poller
-        server = None
+    elif io == "transport":
+        server = Acceptor(net.runtime, [sock])
+        net.stop = server.close
     else:
-        from fastasgi._transport import TransportChannel
-
         server = await loop.create_server(lambda: TransportChannel(net.runtime), sock=sock)
         net.stop = server.close
     try:
@@ -174,8 +179,10 @@ async def listening(
         with contextlib.suppress(AssertionError):
             await until(lambda: net.idle)
         net.stop()
-        if server is None:
+        if io == "socket":
             poller.close()
+        elif io == "transport":
+            await server.wait_connected()
         else:
             await server.wait_closed()
         sock.close()

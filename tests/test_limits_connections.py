@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 from drive import GET, body, hello, request, start
-from net import ON_LINUX, listening
+from net import IOS, listening
 
-on_linux = pytest.mark.skipif(not ON_LINUX, reason="the socket I/O of our own needs epoll")
+on_every_io = pytest.mark.parametrize("io", IOS)
 
 
 def has_ended(client):
@@ -19,10 +19,10 @@ def has_ended(client):
     return True
 
 
-@on_linux
+@on_every_io
 @pytest.mark.parametrize("limit", [1, 3, 20])
-async def test_one_idle_connection_gives_way_to_one_that_waits(limit):
-    async with listening(hello, "socket", limit_connections=limit) as net:
+async def test_one_idle_connection_gives_way_to_one_that_waits(io, limit):
+    async with listening(hello, io, limit_connections=limit) as net:
         idle = [await net.dial() for _ in range(limit)]
         for client in idle:
             assert (await client.answer(data=GET)).status == 200
@@ -38,8 +38,8 @@ async def test_one_idle_connection_gives_way_to_one_that_waits(limit):
         assert net.runtime.connections == limit
 
 
-@on_linux
-async def test_who_waits_is_served_when_the_busy_one_has_its_answer():
+@on_every_io
+async def test_who_waits_is_served_when_the_busy_one_has_its_answer(io):
     """Accepting rests while the only connection is busy; its answer makes room, no timeout does."""
     gate = asyncio.Event()
 
@@ -48,7 +48,7 @@ async def test_who_waits_is_served_when_the_busy_one_has_its_answer():
             await gate.wait()
         await hello(scope, receive, send)
 
-    async with listening(app, "socket", limit_connections=1) as net:
+    async with listening(app, io, limit_connections=1) as net:
         busy = await net.dial()
         await busy.send(request(target="/wait"))
         await net.until(lambda: net.runtime.requests_active == 1, "a request runs")
@@ -62,8 +62,8 @@ async def test_who_waits_is_served_when_the_busy_one_has_its_answer():
         assert await busy.rest() == b""
 
 
-@on_linux
-async def test_a_client_that_goes_on_asking_does_not_starve_others():
+@on_every_io
+async def test_a_client_that_goes_on_asking_does_not_starve_others(io):
     """Pipelined requests keep the only connection from being idle: an answer announces its end."""
     gate = asyncio.Event()
 
@@ -71,7 +71,7 @@ async def test_a_client_that_goes_on_asking_does_not_starve_others():
         await gate.wait()
         await hello(scope, receive, send)
 
-    async with listening(app, "socket", limit_connections=1) as net:
+    async with listening(app, io, limit_connections=1) as net:
         busy = await net.dial()
         await busy.send(GET)
         await net.until(lambda: net.runtime.requests_active == 1, "a request runs")
@@ -87,8 +87,8 @@ async def test_a_client_that_goes_on_asking_does_not_starve_others():
         assert (await waiting.answer()).status == 200
 
 
-async def test_above_the_limit_a_transport_answers_503():
-    """asyncio accepts without asking, so nobody can wait in the backlog."""
+async def test_above_the_limit_a_server_of_the_loop_answers_503():
+    """It accepts without asking, so nobody can wait in the backlog."""
     gate = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -96,7 +96,7 @@ async def test_above_the_limit_a_transport_answers_503():
         await send(start(200, [(b"content-length", b"2")]))
         await send(body(b"ok"))
 
-    async with listening(app, "transport", limit_connections=1) as net:
+    async with listening(app, "server", limit_connections=1) as net:
         busy = await net.dial()
         await busy.send(GET)
         await net.until(lambda: net.runtime.requests_active == 1, "a request runs")
