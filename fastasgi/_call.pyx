@@ -77,8 +77,8 @@ cdef class AppCall:
         cdef Runtime runtime = self.runtime
         cdef PyObject *arguments[3]
         cdef PyObject *called
-        runtime.requests_active += 1
-        runtime.requests_total += 1
+        runtime.counts.requests_active += 1
+        runtime.counts.requests_total += 1
         arguments[0], arguments[1], arguments[2] = <PyObject *>scope, <PyObject *>receive, <PyObject *>send
         called = PyObject_Vectorcall(<PyObject *>runtime.app, arguments, 3, NULL)
         if called == NULL:

@@ -1,6 +1,6 @@
 """The ASGI face of one HTTP request, whatever its version: scope, receive, send, and the task of the application."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from fastasgi._call cimport AppCall
 from fastasgi._response cimport ResponseHead
@@ -19,6 +19,7 @@ cdef enum ResponseState:
 
 
 cdef class HttpExchange(AppCall):
+    cdef int64_t began_ns           # when its head was read
     # --- for the access line
     cdef str method
     cdef bytes raw_path, query

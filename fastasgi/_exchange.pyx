@@ -130,6 +130,7 @@ cdef class HttpExchange(AppCall):
             raise ClientDisconnected("the client has gone")     # found out by this write
         if not more:
             self.state = RESPONSE_COMPLETE
+            self.runtime.answered(self.began_ns, self.status)
             self._log_access()
             if self.message_waiters is not None:
                 self._wake(self.message_waiters)
@@ -271,6 +272,7 @@ cdef class HttpExchange(AppCall):
 
     cdef int cut(self) except -1:
         """End the response so that the client sees that it is not whole."""
+        self.runtime.counts.errors += 1
         if self.state == RESPONSE_HELD:
             self.write_body(b"", 0, True)
         return self.abort()

@@ -320,7 +320,7 @@ cdef class Http1(Handler):
         cdef Http1Exchange exchange = Http1Exchange.__new__(Http1Exchange)
         cdef Runtime runtime = self.runtime
         cdef dict scope
-        exchange.runtime = runtime
+        exchange.runtime, exchange.began_ns = runtime, runtime.now_ns
         exchange.channel = self.channel
         exchange.connection = self
         exchange.method, exchange.raw_path, exchange.query = parser.method, parser.raw_path, parser.query
@@ -359,7 +359,7 @@ cdef class Http1(Handler):
             self.channel.arm(TIMEOUT_BODY)
         if runtime.timeouts_ns[TIMEOUT_REQUEST]:
             self.channel.arm(TIMEOUT_REQUEST)
-        if runtime.requests_active >= runtime.max_concurrency:
+        if runtime.counts.requests_active >= runtime.max_concurrency:
             return self._fail(503, "Service Unavailable")
         return exchange.start(scope)
 
@@ -483,6 +483,7 @@ cdef class Http1Exchange(HttpExchange):
     cdef int reply(self, int status, str text) except -1:
         cdef bytes answer
         self.status = status
+        self.runtime.answered(self.began_ns, status)
         if self.channel is not None:
             answer = error_reply(status, text, self.runtime.block)
             if self.response.is_head_method:

@@ -316,7 +316,7 @@ cdef class Poller(Owner):
         if not self.is_listening or self.is_accepting_paused:
             return 0
         for i in range(MAX_ACCEPTS):
-            if self.runtime.connections >= self.runtime.max_connections:
+            if self.runtime.counts.connections >= self.runtime.max_connections:
                 if i:
                     return 0        # full; level-triggered, the listener tells again if one more waits
                 if not self.runtime.close_idle():

@@ -2,7 +2,8 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from fastasgi.fa cimport fa_deadline, fa_limits
+from fastasgi._scoreboard cimport Slot
+from fastasgi.fa cimport fa_deadline, fa_limits, fa_slot
 
 
 # The timeouts; each has one list of deadlines, ordered by due time because its timeout is constant.
@@ -84,10 +85,10 @@ cdef class Runtime:
     cdef fa_deadline lists[N_TIMEOUTS]      # sentinels
     cdef fa_deadline members                # sentinel
     cdef readonly set tasks                 # tasks of exchanges that have suspended
-    # --- counters
-    cdef readonly uint64_t connections      # open channels
-    cdef readonly uint64_t requests_active  # exchanges whose task has not ended
-    cdef readonly uint64_t requests_total
+    # --- counters, where other processes may see them
+    cdef readonly Slot slot                 # of the scoreboard, or one of our own
+    cdef fa_slot *counts                    # its record: connections, requests, answers, latencies
+    cdef int64_t ticked_ns                  # when tick() was called last
     cdef readonly bint draining
     cdef public bint wants_room             # connections wait because max_connections is reached: idle ones close
     cdef object closed                      # future of wait_closed(), or None
@@ -99,6 +100,7 @@ cdef class Runtime:
     cdef int connection_opened(self) except -1
     cdef int connection_closed(self) except -1
     cdef int request_ended(self) except -1
+    cdef int answered(self, int64_t began_ns, int status) except -1
     cdef int _check_closed(self) except -1
     cdef list _members(self)
     cdef int guard(self, Member member, object error) except -1

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, Protocol, final
 
+from ._scoreboard import Slot
 from .asgi import ASGI3Application
 from .config import Config
 
@@ -26,7 +27,10 @@ class Runtime:
         state: dict[str, Any] | None = None,
         clock: Callable[[], int] | None = None,
         access: _Access | None = None,
+        slot: Slot | None = None,
     ) -> None: ...
+    @property
+    def slot(self) -> Slot: ...
     @property
     def tick_interval_s(self) -> float: ...
     @property

@@ -13,10 +13,11 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport UINT64_MAX, int64_t, uint64_t
 from libc.string cimport memset
 
+from fastasgi._scoreboard cimport Slot
 from fastasgi.fa cimport (
     FA_DATE_SIZE, FA_UNDERSCORES_DROP, FA_UNDERSCORES_DROP_FORWARDED, FA_UNDERSCORES_KEEP, FA_UNLIMITED,
     fa_date, fa_deadline, fa_deadline_arm, fa_deadline_clear, fa_deadline_init_list, fa_deadline_pop,
-    fa_monotonic_ns,
+    fa_latency_bucket, fa_monotonic_ns, fa_slot_samples,
 )
 
 cdef enum:
@@ -111,11 +112,14 @@ cdef class Runtime:
 
     `config` is a loaded Config, `app` an ASGI 3 callable, `loop` the running (or about to run) event loop,
     `handler_factory` is called with (channel, runtime) for each connection. `state` is the lifespan state, copied
-    shallowly into each scope, or None. `clock` gives monotonic nanoseconds and is replaced in tests.
+    shallowly into each scope, or None. `clock` gives monotonic nanoseconds and is replaced in tests. `slot` is where it
+    counts: one of its own, or one of a scoreboard, where others see it.
     """
 
-    def __init__(self, config, app, loop, *, handler_factory, state=None, clock=None, access=None):
+    def __init__(self, config, app, loop, *, handler_factory, state=None, clock=None, access=None, Slot slot=None):
         cdef int i
+        self.slot = Slot() if slot is None else slot
+        self.counts = self.slot.record
         self.config, self.app, self.loop, self.state = config, app, loop, state
         self.handler_factory, self.clock, self.access = handler_factory, clock, access
         self.context = copy_context()
@@ -200,11 +204,14 @@ cdef class Runtime:
         return 0
 
     def tick(self):
-        """Refresh clock and Date, and act on every deadline that has passed. Call it every `tick_interval_s`."""
+        """Refresh clock and Date, tell that the loop turns, and act on every deadline that has passed. Call it every
+        `tick_interval_s`."""
         cdef fa_deadline *due
         cdef Member member
         cdef int i
         self.refresh()
+        self.slot.beat(self.now_ns, self.now_ns - self.ticked_ns - as_ns(self.tick_interval_s) if self.ticked_ns else 0)
+        self.ticked_ns = self.now_ns
         self._refresh_date()
         if self.request_tables is not None:
             self.request_tables.tick()
@@ -284,18 +291,19 @@ cdef class Runtime:
         return future
 
     cdef int _check_closed(self) except -1:
-        if self.closed is not None and not self.connections and not self.requests_active:
+        if self.closed is not None and not self.counts.connections and not self.counts.requests_active:
             if not self.closed.done():
                 self.closed.set_result(None)
             self.closed = None
         return 0
 
     cdef int connection_opened(self) except -1:
-        self.connections += 1
+        self.counts.connections += 1
+        self.counts.accepted += 1
         return 0
 
     cdef int connection_closed(self) except -1:
-        self.connections -= 1
+        self.counts.connections -= 1
         if self.room_waiters:
             for wake in self.room_waiters:
                 wake()
@@ -304,10 +312,36 @@ cdef class Runtime:
         return 0
 
     cdef int request_ended(self) except -1:
-        self.requests_active -= 1
+        self.counts.requests_active -= 1
         if self.closed is not None:
             self._check_closed()
         return 0
+
+    cdef int answered(self, int64_t began_ns, int status) except -1:
+        """A response is complete, to a request whose head was read at `began_ns`. At a high rate only one of a few is
+        timed, and stands for the others: so the clock is not read for each."""
+        cdef int64_t now_ns
+        if status >= 500:
+            self.counts.errors += 1
+        if fa_slot_samples(self.counts):
+            now_ns = fa_monotonic_ns() if self.clock is None else self.clock()
+            self.counts.latency[fa_latency_bucket(now_ns - began_ns)] += self.counts.sample_mask + 1
+        return 0
+
+    @property
+    def connections(self):
+        """Open channels."""
+        return self.counts.connections
+
+    @property
+    def requests_active(self):
+        """Exchanges whose task has not ended."""
+        return self.counts.requests_active
+
+    @property
+    def requests_total(self):
+        """Exchanges since the start."""
+        return self.counts.requests_total
 
     @property
     def now(self):

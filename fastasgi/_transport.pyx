@@ -44,7 +44,7 @@ cdef class TransportChannel(Channel):
         if self.made is not None:
             made, self.made = self.made, None
             made()
-        elif self.runtime.connections >= self.runtime.max_connections and not self.runtime.close_idle():
+        elif self.runtime.counts.connections >= self.runtime.max_connections and not self.runtime.close_idle():
             # The loop's own server accepts without asking: what is too much cannot wait in the backlog.
             self.state = CHANNEL_CLOSED
             transport.write(error_reply(503, "Service Unavailable", self.runtime.block))

@@ -55,3 +55,46 @@ cdef extern from "fa_deadline.h" nogil:
 
 cdef extern from "fa_clock.h" nogil:
     int64_t fa_monotonic_ns()
+
+
+cdef extern from "fa_scoreboard.h" nogil:
+    enum:
+        FA_LATENCY_BUCKETS
+        FA_GONE
+        FA_BOOTING
+        FA_READY
+        FA_DRAINING
+
+    ctypedef struct fa_slot:
+        int64_t heartbeat_ns
+        uint64_t state
+        uint64_t pid
+        uint64_t generation
+        int64_t started_ns
+        int64_t lag_ns
+        uint64_t rss_bytes
+        uint64_t sample_mask
+        uint64_t connections
+        uint64_t accepted
+        uint64_t requests_active
+        uint64_t requests_total
+        uint64_t answers
+        uint64_t errors
+        uint64_t *latency
+
+    ctypedef struct fa_board:
+        uint64_t n_slots
+        uint64_t n_used
+        fa_slot *slots
+
+    unsigned fa_latency_bucket(int64_t ns)
+    uint64_t fa_latency_bound(unsigned bucket)
+    bint fa_slot_samples(fa_slot *slot)
+    bint fa_slot_is_live(const fa_slot *slot, int64_t now_ns)
+
+    ctypedef struct fa_load:
+        bint is_above
+        bint is_below
+        uint64_t progress
+
+    fa_load fa_board_load(const fa_board *board, const fa_slot *mine, int64_t now_ns)

@@ -10,6 +10,7 @@ cdef extern from "sys/epoll.h" nogil:
     cdef struct epoll_event:
         uint32_t events
         uint64_t u64 "data.u64"
+        int fd "data.fd"
 
     int epoll_create1(int flags)
     int epoll_ctl(int epfd, int operation, int fd, epoll_event *event)
@@ -19,7 +20,7 @@ cdef extern from "sys/epoll.h" nogil:
         EPOLL_CTL_ADD
         EPOLL_CTL_DEL
         EPOLL_CTL_MOD
-    const uint32_t EPOLLIN, EPOLLPRI, EPOLLOUT, EPOLLRDHUP, EPOLLHUP, EPOLLERR, EPOLLET
+    const uint32_t EPOLLIN, EPOLLPRI, EPOLLOUT, EPOLLRDHUP, EPOLLHUP, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE
 
 cdef extern from "sys/socket.h" nogil:
     struct sockaddr:

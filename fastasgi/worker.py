@@ -27,6 +27,7 @@ from . import sockets as listening
 from ._access import AccessLog
 from ._http1 import Http1
 from ._runtime import Runtime
+from ._scoreboard import Slot, State
 from ._transport import TransportChannel
 from .accepting import Acceptor
 from .errors import EXIT_CRASH, EXIT_OK, StartupError
@@ -99,15 +100,16 @@ class Server:
     `run()` and `serve()` do everything; the steps `startup()`, `main_loop()` and `shutdown()` may be called
     alone, in this order. `started` tells that connections are accepted; setting `should_exit` (from any
     thread) ends the main loop, setting `force_exit` ends waiting for requests too. `exit_code` is that of the
-    process, after `run()`.
+    process, after `run()`. `slot` is where its figures stand: one of a supervisor's scoreboard, or its own.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, slot: Slot | None = None) -> None:
         self.config = config
         self.started = False
         self.exit_code = EXIT_OK
         self.servers: list[Any] = []
         self.lifespan: Lifespan | None = None
+        self.slot = Slot() if slot is None else slot
         self._runtime: Runtime | None = None
         self._poller: Poller | None = None
         self._sockets: list[socket.socket] = []  # bound by us, closed by us
@@ -206,6 +208,7 @@ class Server:
         config.load()
         self._loop = asyncio.get_running_loop()
         self._woken = asyncio.Event()
+        self.slot.begin(os.getpid(), self.slot.generation)
         server_logger.info("Started server process [%d]", os.getpid())
         if sockets is None:
             sockets = self._sockets = listening.bind(config)
@@ -223,6 +226,7 @@ class Server:
             self._close_sockets(sockets)
             raise
         self._tick()
+        self.slot.state = State.READY
         self.started = True
         for sock in sockets:
             server_logger.info("fastasgi running on %s (Press CTRL+C to quit)", listening.describe(sock))
@@ -258,6 +262,7 @@ class Server:
             handler_factory=Http1,
             state=self.lifespan.state,
             access=self._access_log(),
+            slot=self.slot,
         )
         self._runtime = runtime
         if self._owns_socket_io():
@@ -326,6 +331,7 @@ class Server:
         if self._runtime is not None:
             self._runtime.flush_access_log()  # what was answered before comes before
         server_logger.info("Shutting down")
+        self.slot.state = State.DRAINING
         self.started = False
         for server in self.servers:
             server.close()
@@ -345,6 +351,7 @@ class Server:
             self._poller.close()
         if self._runtime is not None:
             self._runtime.flush_access_log()
+        self.slot.state = State.GONE
         server_logger.info("Finished server process [%d]", os.getpid())
 
     def _close_sockets(self, sockets: Sequence[socket.socket]) -> None:

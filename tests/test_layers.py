@@ -28,7 +28,7 @@ LINES = [
     {"sources", "loops"},
     {"config"},
     # L1: plain Python of the process; engines and shared numbers
-    {"lifespan"},
+    {"lifespan", "_scoreboard"},
     {"_runtime"},
     {"_head", "_response", "_access"},
     {"_request"},

@@ -6,6 +6,7 @@ Numbers that only the compiled code reads need no mention.
 import ast
 import importlib
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,8 @@ def stub_names(body):
             found = node.name
         elif isinstance(node, ast.AnnAssign):
             found = node.target.id
+        elif isinstance(node, ast.Assign):  # a member of an enum
+            found = node.targets[0].id
         else:
             assert isinstance(node, ast.Import | ast.ImportFrom | ast.Expr), ast.dump(node)
             continue
@@ -84,7 +87,7 @@ def test_what_is_final(stub):
             continue
         is_final = any(ast.unparse(decorator) == "final" for decorator in node.decorator_list)
         try:
-            type("Derived", (getattr(module, node.name),), {})
+            types.new_class("Derived", (getattr(module, node.name),))
         except TypeError:
             assert is_final, node.name
         else:
