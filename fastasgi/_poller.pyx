@@ -224,6 +224,7 @@ cdef class Poller(Owner):
     cdef int _read(self, SocketChannel channel, uint32_t events) except -1:
         """recv() until the kernel has no more, the handler wants no more, or the share of this turn is used up."""
         cdef ssize_t n, room
+        cdef int error
         cdef size_t wanted, budget = READ_BUDGET
         if channel.state == CHANNEL_LINGERING:
             return channel.discard()
@@ -238,9 +239,11 @@ cdef class Poller(Owner):
             if wanted >= DIRECT_BYTES // 2:
                 room = min(wanted, <size_t>DIRECT_BYTES)
                 n = self._read_direct(channel, room)
+                error = <int>-n
             else:
                 room = READ_BYTES
                 n = recv(channel.fd, self.buffer, READ_BYTES, 0)
+                error = errno
                 if n > 0:
                     channel.handler.feed(self.buffer, n, None)
             if n == 0:
@@ -248,9 +251,9 @@ cdef class Poller(Owner):
                     return channel._lost(ECONNRESET)    # a reset whose error an earlier recv() has taken
                 return channel.handler.eof()
             if n < 0:
-                if errno == EINTR:
+                if error == EINTR:
                     continue
-                return 0 if errno == EAGAIN else channel._lost(errno)
+                return 0 if error == EAGAIN else channel._lost(error)
             if n < room and not events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
                 return 0        # drained; recv() also stops short at an urgent byte
             if <size_t>n >= budget:
@@ -260,16 +263,16 @@ cdef class Poller(Owner):
             budget -= n
         return 0
 
-    cdef int _read_direct(self, SocketChannel channel, size_t wanted) except -2:
-        """Read body bytes into an object of their own, which goes to the application as it is; returns what recv()
-        returns, errno included."""
+    cdef int _read_direct(self, SocketChannel channel, size_t wanted) except? -2:
+        """Read body bytes into an object of their own, which goes to the application as it is; returns their number, 0
+        at the end, -errno for an error: freeing the object may change errno itself."""
         cdef PyObject *data
         cdef ssize_t n
         data_object = PyBytes_FromStringAndSize(NULL, wanted)
         data = <PyObject *>data_object
         n = recv(channel.fd, PyBytes_AS_STRING(data_object), wanted, 0)
         if n <= 0:
-            return <int>n
+            return -errno if n else 0
         if <size_t>n < wanted:
             Py_INCREF(data_object)
             data_object = None
