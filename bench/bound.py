@@ -35,7 +35,7 @@ def make_scope(scenario: Scenario) -> dict[str, Any]:
     fields = [tuple(part.strip() for part in line.split(b":", 1)) for line in lines]
     return {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "server": ("127.0.0.1", 8000),
         "client": ("127.0.0.1", 50000),

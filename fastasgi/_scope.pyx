@@ -4,8 +4,10 @@
 cimport cython
 from cpython.dict cimport PyDict_Copy
 
-SPEC_VERSION = "2.5"
-"""Version of the ASGI HTTP & WebSocket specification that is implemented."""
+SPEC_VERSION = "2.3"
+"""Version of the ASGI HTTP & WebSocket specification that applications are told. What 2.4 brought is implemented too:
+`send` raises an OSError once the client has gone. Telling it would let frameworks stop listening for http.disconnect
+(Starlette's StreamingResponse does), and a stream that is idle would never learn that its client has left."""
 
 
 @cython.final

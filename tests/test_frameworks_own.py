@@ -109,10 +109,6 @@ class TestDjango:
 class TestIdleStreams:
     """A stream that has nothing to say ends with its client."""
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="asgi.spec_version 2.4 and later make Starlette wait for send() to fail; with 2.3 both pass",
-    )
     @pytest.mark.parametrize("kind", ["idle", "polled"])
     def test_starlette(self, kind):
         site = Site("starlette")
