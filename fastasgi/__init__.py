@@ -18,20 +18,12 @@ if TYPE_CHECKING:
     from . import logging as logging
     from .cli import main
     from .config import Config
-    from .embed import serve, serve_in_thread
     from .launch import run
     from .worker import Server
 
-__all__ = ["Config", "Server", "__version__", "main", "run", "serve", "serve_in_thread"]
+__all__ = ["Config", "Server", "__version__", "main", "run"]
 
-_HOMES = {
-    "Config": "config",
-    "Server": "worker",
-    "main": "cli",
-    "run": "launch",
-    "serve": "embed",
-    "serve_in_thread": "embed",
-}
+_HOMES = {"Config": "config", "Server": "worker", "main": "cli", "run": "launch"}
 
 # Modules that are used through the package: `fastasgi.config.LOGGING_CONFIG`.
 _MODULES = frozenset({"config", "errors", "logging"})

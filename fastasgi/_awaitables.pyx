@@ -1,7 +1,22 @@
 # cython: freethreading_compatible=True
-"""What send() returns when there is nothing to wait for."""
+"""What send() and receive() return, or wait for, beside the coroutines of `waits.py`.
+
+States of a Waker (`WakerState`):
+
+    PENDING -> DONE         wake()
+    PENDING -> CANCELLED    the task that waits is cancelled
+"""
+
+import asyncio
 
 cimport cython
+
+cdef extern from "Python.h":
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
+
+cdef object current_task = asyncio.current_task
+cdef object CancelledError = asyncio.CancelledError
 
 
 @cython.final
@@ -31,3 +46,76 @@ cdef class Ready:
 
     def close(self):
         return None
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Waker:
+    """What a task waits for until wake() is called: a future that wakes its task at once, and not in a later turn.
+
+    The loop's callback that has read the bytes goes on in the application: no handle, no turn of the loop, and what the
+    application sends leaves with the batch. Where a task runs already, its turn is waited for. It has what asyncio asks
+    of anything that a task waits for, and no more; it is never handed to an application.
+    """
+
+    def __cinit__(self, loop):
+        self._loop = loop
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.state == WAKER_PENDING:
+            self._asyncio_future_blocking = True
+            return self
+        if self.state == WAKER_CANCELLED:
+            self.result()
+        raise StopIteration
+
+    def add_done_callback(self, callback, *, context=None):
+        """asyncio's task waits from now on."""
+        self.callback, self.context = callback, context
+        if self.state != WAKER_PENDING:
+            self._soon()
+
+    def done(self):
+        return self.state != WAKER_PENDING
+
+    def result(self):
+        if self.state == WAKER_CANCELLED:
+            raise CancelledError() if self.message is None else CancelledError(self.message)
+
+    def cancel(self, msg=None):
+        """The task is cancelled: it goes on in a later turn, as with any future."""
+        if self.state != WAKER_PENDING:
+            return False
+        self.state, self.message = WAKER_CANCELLED, msg
+        if self.callback is not None:
+            self._soon()
+        return True
+
+    cdef int wake(self) except -1:
+        """Let the task go on. What comes out of it is its own, except SystemExit and KeyboardInterrupt."""
+        cdef object callback = self.callback, context = self.context
+        if self.state != WAKER_PENDING:
+            return 0
+        self.state = WAKER_DONE
+        if callback is None:
+            return 0
+        if current_task(self._loop) is not None:
+            return self._soon()
+        self.callback = self.context = None
+        PyContext_Enter(context)
+        try:
+            callback(self)
+        finally:
+            PyContext_Exit(context)
+        return 0
+
+    cdef int _soon(self) except -1:
+        self._loop.call_soon(self.callback, self, context=self.context)
+        self.callback = self.context = None
+        return 0

@@ -21,6 +21,7 @@ cdef enum ChannelState:
 
 
 cdef class Handler:
+    cdef int take_over(self, Channel channel, bytes rest, bint saw_eof) except -1
     cdef int feed(self, const char *p, size_t n, object owner) except -1
     cdef int eof(self) except -1
     cdef int eof_ahead(self) except -1

@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from fastasgi._call cimport AppCall
+from fastasgi._channel cimport Handler
 from fastasgi._response cimport ResponseHead
 
 
@@ -37,6 +38,9 @@ cdef class HttpExchange(AppCall):
     cdef bytes head                 # while RESPONSE_HELD
     cdef uint64_t sent_bytes        # body bytes taken from the application
 
+    # --- the application's messages
+    cdef int start_response(self, dict message) except -1
+    cdef object send_body(self, dict message)
     # --- called by the connection
     cdef int start(self, dict scope) except -1
     cdef int add_body(self, bytes data) except -1
@@ -52,7 +56,10 @@ cdef class HttpExchange(AppCall):
     cdef int reply(self, int status, str text) except -1
     cdef int completed(self) except -1
     cdef int body_taken(self) except -1
+    cdef int upgrade(self, list headers, Handler handler) except -1
     # --- private
-    cdef int _start_response(self, dict message) except -1
-    cdef object _send_body(self, dict message)
     cdef int _log_access(self) except -1
+
+
+cdef object as_dict(object message)
+cdef bytes as_body(object body)

@@ -23,7 +23,7 @@ from fastasgi.errors import ApplicationError, ClientDisconnected, is_departure
 from fastasgi._access cimport AccessLog, client_name
 from fastasgi._awaitables cimport Ready
 from fastasgi._call cimport bound
-from fastasgi._channel cimport LOW_WATER, Channel
+from fastasgi._channel cimport LOW_WATER, Channel, Handler
 from fastasgi._response cimport FRAMING_LENGTH
 
 cdef object logger = logging.getLogger("fastasgi.error")
@@ -65,9 +65,9 @@ cdef class HttpExchange(AppCall):
         if kind is not START and kind is not BODY:      # applications use the literals, which are one object each
             kind = BODY if kind == BODY else START if kind == START else kind
         if kind is BODY:
-            return self._send_body(<dict>message)
+            return self.send_body(<dict>message)
         if kind is START:
-            self._start_response(<dict>message)
+            self.start_response(<dict>message)
             return READY
         if self.state == RESPONSE_ABORTED:
             raise ClientDisconnected("the client has gone")
@@ -79,7 +79,7 @@ cdef class HttpExchange(AppCall):
             return f"{START!r}"
         return f"{BODY!r}" if self.state != RESPONSE_COMPLETE else "nothing more: the response is complete"
 
-    cdef int _start_response(self, dict message) except -1:
+    cdef int start_response(self, dict message) except -1:
         if self.state != RESPONSE_INIT:
             if self.state == RESPONSE_ABORTED:
                 raise ClientDisconnected("the client has gone")
@@ -95,7 +95,7 @@ cdef class HttpExchange(AppCall):
         self.state = RESPONSE_HELD
         return 0
 
-    cdef object _send_body(self, dict message):
+    cdef object send_body(self, dict message):
         cdef PyObject *found
         cdef object body = b""
         cdef bint more = False
@@ -315,6 +315,10 @@ cdef class HttpExchange(AppCall):
     cdef int body_taken(self) except -1:
         """The application has taken the body that waited: more may be read."""
         raise AssertionError("body_taken() is for subclasses")
+
+    cdef int upgrade(self, list headers, Handler handler) except -1:
+        """Answer 101 with these fields and hand the connection over. Raises ApplicationError for illegal fields."""
+        raise AssertionError("upgrade() is for subclasses")
 
 
 RECEIVE = HttpExchange.__dict__["receive"]

@@ -6,6 +6,7 @@ from fastasgi._channel cimport Channel, Handler
 from fastasgi._exchange cimport HttpExchange
 from fastasgi._request cimport RequestParser
 from fastasgi._runtime cimport Runtime
+from fastasgi._session cimport WebSocketSession
 
 
 cdef enum Reading:
@@ -48,6 +49,8 @@ cdef class Http1(Handler):
     cdef int _refuse(self) except -1
     cdef Http1Exchange _begin(self)
     cdef int _start(self, Http1Exchange exchange) except -1
+    cdef int _start_session(self, Http1Exchange exchange, dict scope) except -1
+    cdef int _hand_over(self, bytes head, Handler handler) except -1
     cdef int _settle(self) except -1
     cdef int _skip_rest(self, size_t skipped) except -1
     cdef bint _may_persist(self, Http1Exchange exchange) noexcept
@@ -60,5 +63,6 @@ cdef class Http1(Handler):
 cdef class Http1Exchange(HttpExchange):
     cdef Http1 connection           # None when it is no longer current
     cdef dict scope                 # until the application is started
+    cdef WebSocketSession session   # whose handshake this is, or None
 
     cdef int _write_chunk(self, bytes head, bytes body, size_t n, bint more) except -1

@@ -21,20 +21,22 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.string cimport memcpy
 
 from fastasgi._call cimport CallTables
-from fastasgi._channel cimport Channel
+from fastasgi._channel cimport Channel, Handler
 from fastasgi._exchange cimport (
     BODY_HIGH_WATER, RESPONSE_ABORTED, RESPONSE_COMPLETE, RESPONSE_INIT, HttpExchange,
 )
 from fastasgi._head import FAILURES
-from fastasgi._head cimport RequestTables
+from fastasgi._handshake cimport Handshake, read_handshake
+from fastasgi._head cimport BODY_NONE, RequestTables
 from fastasgi._live cimport count_live
 from fastasgi._request cimport EVENT_BODY, EVENT_COMPLETE, EVENT_ERROR, EVENT_HEAD, RequestParser
 from fastasgi._response cimport FRAMING_CHUNKED, FRAMING_NONE, JOIN_BYTES, ResponseTables, chunk_size_line, error_reply
 from fastasgi._runtime cimport (
-    PHASE_WHOLE, TIMEOUT_BODY, TIMEOUT_BODY_RECHECK, TIMEOUT_FIRST_BYTE, TIMEOUT_HEAD, TIMEOUT_KEEP_ALIVE,
+    PHASE_READ, PHASE_WHOLE, TIMEOUT_BODY, TIMEOUT_BODY_RECHECK, TIMEOUT_FIRST_BYTE, TIMEOUT_HEAD, TIMEOUT_KEEP_ALIVE,
     TIMEOUT_REQUEST, Runtime, Timeout,
 )
 from fastasgi._scope cimport ScopeTables, build_scope
+from fastasgi._session cimport WebSocketSession
 
 cdef object logger = logging.getLogger("fastasgi.error")
 
@@ -43,6 +45,7 @@ cdef bytes SLASH = b"/", EMPTY = b""
 cdef bytes CRLF = b"\r\n"
 cdef bytes LAST_CHUNK = b"0\r\n\r\n"
 cdef bytes DATA_END_LAST_CHUNK = b"\r\n0\r\n\r\n"
+cdef bytes VERSION_FIELDS = b"upgrade: websocket\r\nsec-websocket-version: 13\r\n"
 cdef bytes CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 cdef enum:
@@ -361,7 +364,44 @@ cdef class Http1(Handler):
             self.channel.arm(TIMEOUT_REQUEST)
         if runtime.counts.requests_active >= runtime.max_concurrency:
             return self._fail(503, "Service Unavailable")
+        if self.parser.wants_upgrade and runtime.serves_websockets:
+            return self._start_session(exchange, scope)
         return exchange.start(scope)
+
+    cdef int _start_session(self, Http1Exchange exchange, dict scope) except -1:
+        """The client offers an upgrade: a WebSocket is taken, anything else is served as an ordinary request."""
+        cdef WebSocketSession session
+        cdef Handshake handshake = read_handshake(
+            exchange.method, scope["headers"], self.parser.body_kind != BODY_NONE, self.runtime.ws_deflates)
+        if handshake is None:
+            return exchange.start(scope)
+        if handshake.status != 101:
+            logger.info("client sent a bad WebSocket handshake: %s (%d)", handshake.reason, handshake.status)
+            self.keep_alive = False
+            return exchange.reply(handshake.status, handshake.reason)
+        session = exchange.session = WebSocketSession.__new__(WebSocketSession)
+        session.runtime, session.channel, session.opening = self.runtime, self.channel, exchange
+        session.handshake = handshake
+        session.target = exchange.raw_path + b"?" + exchange.query if exchange.query else exchange.raw_path
+        return session.start(scope)
+
+    cdef int _hand_over(self, bytes head, Handler handler) except -1:
+        """Write the head of a 101 and leave the channel to another handler, with what came behind the request."""
+        cdef Channel channel = self.channel
+        cdef bytes rest = self.tail[self.tail_at:] if self.tail is not None else None
+        self.reading = READING_CLOSED
+        self.exchange = None
+        self.channel = None
+        self.tail = None
+        self.parser.clear()
+        channel.disarm(PHASE_READ)
+        channel.disarm(PHASE_WHOLE)
+        channel.retired, channel.handler = self, handler    # frames of ours may be on the stack
+        handler.take_over(channel, rest, self.saw_eof)
+        channel.write(head, None, None, True)
+        if rest is None and (channel.is_paused or channel.has_unread):
+            return channel.resume()
+        return 0
 
     cdef int _settle(self) except -1:
         """The one place that decides what is next: the next request, waiting, or the end of the connection."""
@@ -485,7 +525,8 @@ cdef class Http1Exchange(HttpExchange):
         self.status = status
         self.runtime.answered(self.began_ns, status)
         if self.channel is not None:
-            answer = error_reply(status, text, self.runtime.block)
+            block = self.runtime.block if status != 426 else VERSION_FIELDS + self.runtime.block
+            answer = error_reply(status, text, block)
             if self.response.is_head_method:
                 answer = answer[:answer.index(b"\r\n\r\n") + 4]
             self.channel.write(answer, None, None, False)
@@ -512,6 +553,21 @@ cdef class Http1Exchange(HttpExchange):
             return self.channel.abort()
         self.state = RESPONSE_ABORTED
         return 0
+
+    cdef int disconnect(self) except -1:
+        HttpExchange.disconnect(self)
+        return self.session.opening_gone() if self.session is not None else 0
+
+    cdef int upgrade(self, list headers, Handler handler) except -1:
+        cdef Http1 connection = self.connection
+        self.response.keep_alive = True     # the connection is not for another request, but it goes on
+        head = (<ResponseTables>self.runtime.response_tables).encode(
+            101, headers, &self.response, self.runtime.block, self.runtime.common)
+        self.status = 101
+        self.state = RESPONSE_COMPLETE
+        self.connection = None
+        self.channel = None
+        return connection._hand_over(head, handler)
 
     cdef int body_taken(self) except -1:
         cdef Http1 connection = self.connection

@@ -1,8 +1,11 @@
 # cython: freethreading_compatible=True
-"""A Python face of the request parser, for tests and fuzzing; the server does not import it."""
+"""A Python face of the parsers of requests and frames, for tests and fuzzing; the server does not import it."""
 
 cimport cython
 
+from fastasgi._deflate import negotiate
+from fastasgi._frames import FRAME_FAILURES
+from fastasgi._frames cimport FRAME_FAILED, FRAME_MESSAGE, FRAME_NONE, FRAME_PING, FRAME_PONG, FrameParser
 from fastasgi._head import FAILURES
 from fastasgi._head cimport RequestTables
 from fastasgi._request cimport EVENT_BODY, EVENT_COMPLETE, EVENT_ERROR, EVENT_HEAD, RequestParser
@@ -71,3 +74,31 @@ def parse(list data_chunks, limits=None):
         if not reader.read(data):
             break
     return reader.events
+
+
+def read_frames(list data_chunks, size_t max_bytes=1 << 24, offers=None):
+    """Events of the frames in `data_chunks` (bytes objects, in order), for tests.
+
+    Each is ("message", str or bytes), ("ping", payload), ("pong", payload), ("close", code, reason) or, last,
+    ("failed", code, name). `offers` are a client's values of Sec-WebSocket-Extensions.
+    """
+    cdef FrameParser parser = FrameParser(max_bytes, negotiate(offers) if offers else None)
+    cdef list events = []
+    cdef const char *p
+    cdef size_t n
+    cdef int event
+    for data in data_chunks:
+        p, n = <bytes>data, len(data)
+        while n:
+            event = parser.feed(p, n)
+            p += parser.consumed
+            n -= parser.consumed
+            if event == FRAME_MESSAGE:
+                events.append(("message", parser.take_message()))
+            elif event == FRAME_PING or event == FRAME_PONG:
+                events.append(("ping" if event == FRAME_PING else "pong", parser.payload))
+            elif event == FRAME_FAILED:
+                events.append(("failed", *FRAME_FAILURES[parser.failure][:2]))
+            elif event != FRAME_NONE:
+                events.append(("close", parser.close_code, parser.close_reason))
+    return events

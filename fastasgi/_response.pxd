@@ -54,3 +54,4 @@ cdef class ResponseTables:
 cdef bytes chunk_size_line(size_t n)
 cdef bytes error_reply(int status, str text, bytes block)
 cdef str reason_of(int status)
+cdef list as_pairs(object headers)

@@ -1,6 +1,6 @@
 """What all connections of one worker read: made once from Config, never asked for by name in hot code."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from fastasgi._scoreboard cimport Slot
 from fastasgi.fa cimport fa_deadline, fa_limits, fa_slot
@@ -17,13 +17,16 @@ cdef enum:
     TIMEOUT_STALL           # output without progress
     TIMEOUT_REQUEST         # a whole request
     TIMEOUT_LINGER          # reading what a client still sends to a closed side
+    TIMEOUT_WS_PING         # until the next ping of a WebSocket, or look at an idle one
+    TIMEOUT_WS_PONG         # for its answer
+    TIMEOUT_WS_CLOSE        # for the client's close frame
     N_TIMEOUTS
 
 
 # A Member has one deadline of each kind of phase at a time.
 ctypedef int Phase
 cdef enum:
-    PHASE_READ              # FIRST_BYTE, HEAD, BODY, BODY_RECHECK, KEEP_ALIVE, LINGER exclude each other
+    PHASE_READ              # FIRST_BYTE, HEAD, BODY, BODY_RECHECK, KEEP_ALIVE, LINGER, WS_... exclude each other
     PHASE_WRITE             # STALL
     PHASE_WHOLE             # REQUEST
     N_PHASES
@@ -55,6 +58,13 @@ cdef class Runtime:
     cdef readonly uint64_t unread_body_bytes    # skipped before the connection closes
     cdef readonly uint64_t max_connections  # UINT64_MAX: unlimited
     cdef readonly uint64_t max_concurrency
+    cdef bint serves_websockets             # False with ws=none
+    cdef bint ws_pings                      # False without ws_ping_interval
+    cdef bint ws_deflates                   # compression may be negotiated
+    cdef size_t ws_deflate_min_bytes        # shorter messages are not compressed
+    cdef size_t ws_max_bytes                # of a message
+    cdef uint32_t ws_max_queue              # messages that wait for the application; then reading pauses
+    cdef size_t ws_max_queue_bytes          # the same in bytes
     cdef bint keeps_alive                   # False with timeout_keep_alive=0: one request a connection
     cdef readonly str root_path
     cdef readonly object config

@@ -37,6 +37,9 @@ cdef dict UNDERSCORES = {
 LINGER_S = 2.0
 """How long a half-closed connection is read so that the client can take the answer; nginx lingers 5 s, Apache 2 s."""
 
+WS_IDLE_S = 30.0
+"""How often a WebSocket is looked at for memory to give back where there are no pings."""
+
 MAX_TICK_S = 1.0
 MIN_TICK_S = 0.02
 
@@ -130,6 +133,7 @@ cdef class Runtime:
         self.room_waiters = []
         self.root_path = config.root_path
         self._set_limits(config)
+        self._set_websockets(config)
         self._set_timeouts(config)
         self._set_fields(config)
         self.refresh()
@@ -157,6 +161,15 @@ cdef class Runtime:
         self.min_body_rate = config.min_body_rate or 0
         self.keeps_alive = config.timeout_keep_alive != 0
 
+    def _set_websockets(self, config):
+        self.serves_websockets = config.ws != "none"
+        self.ws_pings = config.ws_ping_interval is not None
+        self.ws_deflates = config.ws_per_message_deflate
+        self.ws_deflate_min_bytes = config.ws_deflate_min_size
+        self.ws_max_bytes = config.ws_max_size
+        self.ws_max_queue = config.ws_max_queue
+        self.ws_max_queue_bytes = config.ws_max_queue_bytes
+
     def _set_timeouts(self, config):
         cdef int i
         self.timeouts_ns[TIMEOUT_FIRST_BYTE] = as_ns(config.timeout_first_byte)
@@ -166,6 +179,9 @@ cdef class Runtime:
         self.timeouts_ns[TIMEOUT_STALL] = as_ns(config.timeout_response_stall)
         self.timeouts_ns[TIMEOUT_REQUEST] = as_ns(config.timeout_request)
         self.timeouts_ns[TIMEOUT_LINGER] = as_ns(LINGER_S)
+        self.timeouts_ns[TIMEOUT_WS_PING] = as_ns(config.ws_ping_interval if self.ws_pings else WS_IDLE_S)
+        self.timeouts_ns[TIMEOUT_WS_PONG] = as_ns(config.ws_ping_timeout if self.ws_pings else None)
+        self.timeouts_ns[TIMEOUT_WS_CLOSE] = as_ns(config.timeout_ws_close)
         shortest_s = MAX_TICK_S * 4
         for i in range(N_TIMEOUTS):
             if self.timeouts_ns[i] and i != TIMEOUT_LINGER:

@@ -98,3 +98,33 @@ cdef extern from "fa_scoreboard.h" nogil:
         uint64_t progress
 
     fa_load fa_board_load(const fa_board *board, const fa_slot *mine, int64_t now_ns)
+
+
+cdef extern from "fa_websocket.h" nogil:
+    const uint8_t FA_WS_CONTINUATION
+    const uint8_t FA_WS_TEXT
+    const uint8_t FA_WS_BINARY
+    const uint8_t FA_WS_CLOSE
+    const uint8_t FA_WS_PING
+    const uint8_t FA_WS_PONG
+    const uint8_t FA_WS_FIN
+    const uint8_t FA_WS_RSV1
+    const int FA_WS_BAD_RSV
+    const int FA_WS_BAD_OPCODE
+    const int FA_WS_CUT_CONTROL
+    const int FA_WS_BIG_CONTROL
+    const int FA_WS_NO_MASK
+    const int FA_WS_BAD_LENGTH
+    const uint64_t FA_WS_NOT_ASCII
+    const uint32_t FA_UTF8_BAD
+
+    ctypedef struct fa_ws_header:
+        uint64_t length
+        uint8_t first
+        uint8_t key[4]
+
+    int fa_ws_read_header(const uint8_t *p, size_t n, fa_ws_header *header)
+    size_t fa_ws_write_header(char *out, uint8_t first, uint64_t length)
+    uint64_t fa_ws_unmask(char *out, const char *src, size_t n, const uint8_t *key, uint64_t offset)
+    uint32_t fa_utf8_step(uint32_t state, const char *p, size_t n)
+    bint fa_ws_is_close_code(uint32_t code)

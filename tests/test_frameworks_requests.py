@@ -161,11 +161,10 @@ def test_what_startup_left(client):
 
 
 @without("django", "quart")
-def test_websocket_is_refused_politely(visit, client):
-    """There are none yet: an ordinary request, whose route there is not."""
+def test_a_websocket_without_a_route_is_refused(visit, client):
     key = {"sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==", "sec-websocket-version": "13"}
     answer = client.get("/websocket", headers={"connection": "Upgrade", "upgrade": "websocket", **key})
-    assert answer.status_code == 404
+    assert answer.status_code == 403
     assert client.get("/hello").text == "hello"
 
 

@@ -20,8 +20,8 @@ LINES = [
     {"errors", "asgi", "version", "suggest", "waits", "_live"},
     {"_awaitables"},
     {"middleware", "middleware.asgi2", "middleware.wsgi"},
-    {"kinds", "logging", "import_trouble"},
-    {"fields", "importer", "sockets"},
+    {"kinds", "logging", "sockets", "import_trouble"},
+    {"fields", "importer"},
     {"options.declaring"},
     {"options.serving", "options.traffic", "options.running"},
     {"options"},
@@ -30,8 +30,8 @@ LINES = [
     # L1: plain Python of the process; engines and shared numbers
     {"lifespan", "_scoreboard"},
     {"_runtime"},
-    {"_head", "_response", "_access"},
-    {"_request"},
+    {"_head", "_response", "_access", "_deflate"},
+    {"_request", "_frames", "_handshake"},
     # L2: connections as bytes in and out
     {"_channel"},
     {"_socket", "_transport", "_memory", "_probe"},
@@ -39,6 +39,9 @@ LINES = [
     # L3: one call of the application; one request
     {"_scope", "_call"},
     {"_exchange"},
+    # L4: one WebSocket
+    {"_websocket"},
+    {"_session"},
     # L5: one connection
     {"_http1"},
     # L6: one process
@@ -46,7 +49,7 @@ LINES = [
     # L8: faces
     {"bench", "bench._load"},
     {"bench.websocket"},
-    {"launch", "embed"},
+    {"launch"},
     {"cli"},
     {"__init__"},
     {"__main__"},
