@@ -91,6 +91,7 @@ cdef struct Memo:           # a field section that was parsed before, byte for b
     char *block             # owned; from behind the request line to the empty line, included; NULL: free
     uint32_t n
     PyObject *headers       # owned list of pairs, copied for each request
+    uint64_t content_length # of the body that followed, 0: none
     uint8_t keep_alive
     uint8_t is_used         # since the last tick
 
@@ -140,7 +141,7 @@ cdef class RequestTables:
 
     cdef object field(self, const char *name, size_t name_n, const char *value, size_t value_n, uint8_t *kind)
     cdef object _new_name(self, NameSlot *slot, const char *name, size_t name_n, uint8_t *kind)
-    cdef uint8_t remember(self, const char *block, uint32_t n, list headers, bint keep_alive) except? 255
+    cdef uint8_t remember(self, const char *block, uint32_t n, RequestHead head) except? 255
     cdef void forget(self, Memo *memo) noexcept
     cdef char *room(self, size_t n) except NULL
 
@@ -168,6 +169,7 @@ cdef class RequestHead:
     cdef uint32_t method_n          # bytes of the method
 
     cdef void clear(self) noexcept
+    cdef size_t _take_repeated(self, Memo *memo, const char *p, size_t n) except? 1
     cdef int _take_head(self, const char *base) except -1
     cdef int _take_target(self, const char *p, size_t n) except -1
     cdef int _take_authority(self, const char *p, size_t n) except -1

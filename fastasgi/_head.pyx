@@ -13,7 +13,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_ITEM
 from cpython.unicode cimport PyUnicode_DecodeUTF8
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memchr, memcmp, memcpy
 
 from fastasgi.fa cimport (
     FA_UNDERSCORES_DROP, FA_UNDERSCORES_KEEP, fa_equals_lower, fa_is_host, fa_lower, fa_percent_decode, fa_sample_hash,
@@ -157,18 +157,19 @@ cdef class RequestTables:
             Py_XDECREF(before)
         return lower
 
-    cdef uint8_t remember(self, const char *block, uint32_t n, list headers, bint keep_alive) except? 255:
-        """Keep a field section and its pairs; returns its slot. The longest kept gives way."""
+    cdef uint8_t remember(self, const char *block, uint32_t n, RequestHead head) except? 255:
+        """Keep a field section and what it gave; returns its slot. The longest kept gives way."""
         cdef uint8_t slot = (self.latest_memo + 1) & (N_MEMOS - 1)
         cdef Memo *memo = &self.memos[slot]
-        cdef list kept = headers[:]
+        cdef list kept = head.headers[:]
         cdef char *copied = <char *>PyMem_Malloc(n)
         if copied == NULL:
             raise MemoryError
         memcpy(copied, block, n)
         self.forget(memo)
         Py_INCREF(kept)
-        memo.block, memo.n, memo.headers, memo.keep_alive, memo.is_used = copied, n, <PyObject *>kept, keep_alive, 1
+        memo.block, memo.n, memo.headers, memo.is_used = copied, n, <PyObject *>kept, 1
+        memo.keep_alive, memo.content_length = head.keep_alive, head.content_length
         self.latest_memo = slot
         return slot
 
@@ -206,6 +207,36 @@ cdef class RequestHead:
         """Drop the objects of the head, which the exchange has taken over."""
         self.method = self.path = self.raw_path = self.query = self.authority = None
         self.headers = self.codings = None
+
+    cdef size_t _take_repeated(self, Memo *memo, const char *p, size_t n) except? 1:
+        """A head whose field section is, byte for byte, a remembered one; returns its size, or 0 when it is not.
+
+        As HPACK refers to fields sent before, so here: the pairs are those of the first time, and only the request
+        line is read. It takes nothing that the long way would not take: origin form of visible characters, one space
+        on each side, HTTP/1.1. The method is known already.
+        """
+        cdef const fa_limits *limits = self.progress.limits
+        cdef const char *end = <const char *>memchr(p, c"\r", min(n, <size_t>limits.line_bytes + 1))
+        cdef size_t line_n
+        if end == NULL:
+            return 0
+        line_n = end - p
+        if n < line_n + 2 + memo.n or memcmp(end + 2, memo.block, memo.n) != 0 or end[1] != c"\n":
+            return 0
+        if line_n < self.method_n + 11 or p[self.method_n + 1] != c"/" or memcmp(end - 9, b" HTTP/1.1", 9) != 0:
+            return 0
+        if line_n + 2 + memo.n > limits.head_bytes:
+            return 0
+        if self._take_target(p + self.method_n + 1, line_n - self.method_n - 10) != OK:
+            return 0
+        memo.is_used = 1
+        self.headers = (<list>memo.headers)[:]
+        self.keep_alive = memo.keep_alive
+        self.http_minor = 1
+        self.content_length = memo.content_length
+        self.body_kind = BODY_LENGTH if memo.content_length else BODY_NONE
+        self.expects_continue = self.wants_upgrade = False
+        return line_n + 2 + memo.n
 
     cdef int _take_head(self, const char *base) except -1:
         """Check the head and set the fields of this parser; `base` is its first byte. Returns a Failure or OK."""

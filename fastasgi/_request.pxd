@@ -27,7 +27,8 @@ cdef enum ParseState:
     PARSE_METHOD = 2        # within a method that is read by ourselves
     PARSE_HEAD = 3          # llhttp reads the rest of the head
     PARSE_BODY = 4          # llhttp reads body, chunks, trailers
-    PARSE_FAILED = 5        # nothing more is read
+    PARSE_COUNTED = 5       # a body of known length behind a repeated head, which llhttp did not see
+    PARSE_FAILED = 6        # nothing more is read
 
 
 cdef class RequestParser(RequestHead):
@@ -56,6 +57,7 @@ cdef class RequestParser(RequestHead):
     cdef int _read_start(self, const char *p, size_t n) except -1
     cdef bint _know_method(self, const char *p) noexcept
     cdef int _read_repeated(self, const char *p, size_t n) except -1
+    cdef int _count_body(self, const char *p, size_t n) noexcept
     cdef int _remember(self, const char *p, size_t n) except -1
     cdef int _read_method(self, const char *p, size_t n) except -1
     cdef int _read_head(self, const char *p, size_t n, size_t at) except -1

@@ -12,7 +12,8 @@ States of a parser (`ParseState`):
     START -> METHOD -> HEAD                 a method that llhttp may not know, read by ourselves
     START -> HEAD                           a common method
     HEAD -> BODY | START                    the head is complete
-    BODY -> START                           the message is complete
+    START -> COUNTED | START                a head that repeats the last one, read at a glance
+    BODY, COUNTED -> START                  the message is complete
     any  -> FAILED                          an error, with its status
 """
 
@@ -20,11 +21,11 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp, memcpy, strcmp
+from libc.string cimport memcmp, memcpy, strcmp
 
 from fastasgi._head cimport (
-    BAD_CHUNK, BAD_CODING, BAD_FIELD, BAD_LENGTH, BAD_LINE, BAD_LINE_END, BAD_METHOD, BAD_SYNTAX, BODY_LENGTH,
-    BODY_NONE, BODY_TOO_LARGE, CONNECT, EXTENSIONS_TOO_LARGE, HEAD_TOO_LARGE, LINE_TOO_LONG, MAX_BODY_SPANS,
+    BAD_CHUNK, BAD_CODING, BAD_FIELD, BAD_LENGTH, BAD_LINE, BAD_LINE_END, BAD_METHOD, BAD_SYNTAX, BODY_CHUNKED,
+    BODY_LENGTH, BODY_NONE, BODY_TOO_LARGE, CONNECT, EXTENSIONS_TOO_LARGE, HEAD_TOO_LARGE, LINE_TOO_LONG, MAX_BODY_SPANS,
     MAX_MEMO, MAX_MEMO_WAIT, METHOD_TOO_LONG, OK,
     TOO_MANY_FIELDS, TRAILERS_TOO_LARGE, UNSUPPORTED_VERSION, BodySpan, FieldSpan, Memo, Progress, RequestTables,
 )
@@ -263,6 +264,8 @@ cdef class RequestParser:
             return self._read_method(p, n)
         if self.state == PARSE_HEAD:
             return self._read_head(p, n, 0)
+        if self.state == PARSE_COUNTED:
+            return self._count_body(p, n)
         raise AssertionError("fed after an error")
 
     cdef object take_body(self, object owner):
@@ -290,7 +293,7 @@ cdef class RequestParser:
 
     cdef uint64_t body_left(self) noexcept:
         """Body bytes still to come of a BODY_LENGTH message; 0 otherwise."""
-        if self.state == PARSE_BODY and self.body_kind == BODY_LENGTH:
+        if (self.state == PARSE_BODY or self.state == PARSE_COUNTED) and self.body_kind == BODY_LENGTH:
             return self.content_length - self.body_bytes
         return 0
 
@@ -367,52 +370,45 @@ cdef class RequestParser:
         return True
 
     cdef int _read_repeated(self, const char *p, size_t n) except -1:
-        """A request without a body whose field section is, byte for byte, the one that this client sent before.
-
-        As HPACK refers to fields sent before, so here: the pairs are those of the first time, and only the request
-        line is read. It takes nothing that the long way would not take: origin form of visible characters, one space
-        on each side, HTTP/1.1. Returns Event bits, or 0 when it is no repetition.
-        """
+        """A request whose field section is, byte for byte, the one that this client sent before; see _take_repeated().
+        Returns Event bits, or 0 when it is no repetition."""
         cdef Memo *memo = &self.tables.memos[self.memo]
-        cdef const fa_limits *limits = self.progress.limits
-        cdef const char *end
-        cdef size_t line_n
-        if memo.block == NULL:
+        cdef size_t head_n = 0 if memo.block == NULL else self._take_repeated(memo, p, n)
+        if head_n == 0:
             return 0
-        end = <const char *>memchr(p, c"\r", min(n, <size_t>limits.line_bytes + 1))
-        if end == NULL:
-            return 0
-        line_n = end - p
-        if n < line_n + 2 + memo.n or memcmp(end + 2, memo.block, memo.n) != 0 or end[1] != c"\n":
-            return 0
-        if line_n < self.method_n + 11 or p[self.method_n + 1] != c"/" or memcmp(end - 9, b" HTTP/1.1", 9) != 0:
-            return 0
-        if line_n + 2 + memo.n > limits.head_bytes:
-            return 0
-        if self._take_target(p + self.method_n + 1, line_n - self.method_n - 10) != OK:
-            return 0
-        memo.is_used = 1
         self.memo_pause = 0
-        self.headers = (<list>memo.headers)[:]
-        self.keep_alive = memo.keep_alive
-        self.http_minor = 1
-        self.body_kind = BODY_NONE
         self.body_bytes = 0
-        self.expects_continue = self.wants_upgrade = False
+        self.consumed = head_n
+        self.is_complete = self.body_kind == BODY_NONE
+        if self.is_complete:
+            return EVENT_HEAD | EVENT_COMPLETE
+        self.state = PARSE_COUNTED
+        return EVENT_HEAD | (self._count_body(p + head_n, n - head_n) if n > head_n else 0)
+
+    cdef int _count_body(self, const char *p, size_t n) noexcept:
+        """Bytes of a body of known length, which llhttp does not see, since it did not see the head either."""
+        cdef size_t taken = <size_t>min(<uint64_t>n, self.content_length - self.body_bytes)
+        self.progress.body[0].at = p
+        self.progress.body[0].n = taken
+        self.progress.n_body = 1
+        self.body_bytes += taken
+        self.consumed += taken
+        if self.body_bytes < self.content_length:
+            return EVENT_BODY
+        self.state = PARSE_START
         self.is_complete = True
-        self.consumed = line_n + 2 + memo.n
-        return EVENT_HEAD | EVENT_COMPLETE
+        return EVENT_BODY | EVENT_COMPLETE
 
     cdef int _remember(self, const char *p, size_t n) except -1:
-        """The n bytes at p were a whole request: keep its field section, if the client is likely to repeat it."""
+        """The n bytes at p were a whole head: keep its field section, if the client is likely to repeat it."""
         cdef size_t at = self.progress.line_end + 2
         if self.memo_wait:
             self.memo_wait -= 1
             return 0
-        if n - at > MAX_MEMO or self.body_kind != BODY_NONE or self.http_minor == 0 or self.authority is not None \
+        if n - at > MAX_MEMO or self.body_kind == BODY_CHUNKED or self.http_minor == 0 or self.authority is not None \
                 or self.expects_continue or self.wants_upgrade:
             return 0
-        self.memo = self.tables.remember(p + at, <uint32_t>(n - at), self.headers, self.keep_alive)
+        self.memo = self.tables.remember(p + at, <uint32_t>(n - at), self)
         self.memo_wait = self.memo_pause
         self.memo_pause = min(2 * self.memo_pause + 1, MAX_MEMO_WAIT)
         return 0
@@ -500,8 +496,8 @@ cdef class RequestParser:
         if failure:
             return self._fail(failure)
         cdef int events = EVENT_HEAD | self._end_step(p, at, code)
-        if base == p and events == EVENT_HEAD | EVENT_COMPLETE:
-            self._remember(p, self.consumed)
+        if base == p and not events & EVENT_ERROR:
+            self._remember(p, self.progress.body[0].at - p if self.progress.n_body else self.consumed)
         if at < n and not events & (EVENT_COMPLETE | EVENT_ERROR | EVENT_MORE):
             events |= EVENT_MORE    # the step ended at a limit of the head
         return events

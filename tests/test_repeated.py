@@ -101,3 +101,36 @@ def test_sections_of_many_clients():
         assert [event[4] for event in told if event[0] == "head"] == [
             [(b"host", b"h%d" % number)] for number in range(200)
         ] * 2
+
+
+POST = b"POST /second HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabcde"
+
+
+def merged(events):
+    """The same events with adjacent body parts as one."""
+    found = []
+    for event in events:
+        if event[0] == "body" and found and found[-1][0] == "body":
+            found[-1] = ("body", found[-1][1] + event[1])
+        else:
+            found.append(event)
+    return found
+
+
+@pytest.mark.pins("head.cut-anywhere")
+@pytest.mark.parametrize("tail", [b"", SAME, POST, b"\r\n" + POST, b"nonsense\r\n\r\n"])
+def test_a_body_behind_a_repeated_head_is_cut_anywhere(tail):
+    expected = merged(parse([POST, POST, POST + tail]))
+    bodies = [event[1] for event in expected if event[0] == "body"]
+    assert bodies[:3] == [b"abcde"] * 3
+    whole = POST + tail
+    for at in range(1, len(whole)):
+        assert merged(parse([POST, POST, whole[:at], whole[at:]])) == expected, at
+    assert merged(parse([POST, POST, *(whole[at : at + 1] for at in range(len(whole)))])) == expected
+
+
+def test_a_repeated_length_obeys_the_limit():
+    limits = {"limit_request_body": 5}
+    assert [event[0] for event in parse([POST] * 4, limits)] == ["head", "body", "complete"] * 4
+    longer = POST.replace(b"5", b"6") + b"f"
+    assert parse([POST] * 3 + [longer], limits)[-1][:2] == ("error", 413)
