@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from .config import Config
+from .discover import find_application
 from .errors import EXIT_OK, EXIT_USAGE, ConfigError
 from .fields import Field
 from .kinds import Switch
@@ -137,7 +138,9 @@ def _serve(print_config_only: bool, check_config_only: bool, given: dict[str, An
         click.echo(print_config(settings, os.environ))
         return EXIT_OK
     if "app" not in settings.values:
-        raise ConfigError("no application given; expected 'module:attribute', for example: fastasgi main:app")
+        found = find_application(settings.values.get("app_dir", ""))
+        settings.values["app"] = found.target
+        settings.notices.append(f"no application given: serving {found.target}, found in {found.path}")
     config = Config(**settings.values)
     config.notices.extend(settings.notices)
     if check_config_only:
@@ -166,7 +169,8 @@ main = GroupedCommand(
     callback=_command,
     context_settings={"max_content_width": 110},
     help=(
-        "Serve the ASGI application APP ('module:attribute').\n\n"
+        "Serve the ASGI application APP ('module:attribute'); without one, main:app, app:app or "
+        "*.asgi:application of the current directory.\n\n"
         "Every option is also a variable FASTASGI_<NAME> and a key of fastasgi.toml, or of [tool.fastasgi] in "
         "pyproject.toml. The command line is stronger than the environment, that than the file."
     ),

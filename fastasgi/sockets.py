@@ -11,6 +11,7 @@ import sys
 from typing import Any, Protocol
 
 from .errors import StartupError
+from .owners import owner_of_path, owner_of_port
 
 EVERY_ADDRESS = ("", "::")
 
@@ -161,7 +162,8 @@ def _bind_tcp(family: int, host: str, port: int, backlog: int, *, dual: bool = F
 def _tcp_trouble(error: OSError, host: str, port: int) -> str:
     where = _shown(host, port)
     if error.errno == errno.EADDRINUSE:
-        return f"{where} is in use by another program; stop it, or choose another port with --port"
+        owner = owner_of_port(port) or "another program"
+        return f"{where} is in use by {owner}; stop it, or choose another port with --port"
     if error.errno == errno.EACCES:
         return (
             f"not permitted to listen on {where}; choose one of 1024 or above, or grant CAP_NET_BIND_SERVICE"
@@ -213,9 +215,8 @@ def _remove_stale(path: str) -> None:
                 return
             if error.errno not in (errno.EAGAIN, errno.EINPROGRESS):  # those two: a full backlog, so in use
                 raise StartupError(_unix_trouble(error, path)) from error
-    raise StartupError(
-        f"{path!r} is in use by another server; stop that one or choose another path with --uds"
-    )
+    owner = owner_of_path(path) or "another server"
+    raise StartupError(f"{path!r} is in use by {owner}; stop that one or choose another path with --uds")
 
 
 def _unix_trouble(error: OSError, path: str) -> str:

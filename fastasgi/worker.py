@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from ._runtime import Runtime
 from ._scoreboard import Slot, State
 from ._transport import TransportChannel
 from .accepting import Acceptor
+from .banner import announce
 from .errors import EXIT_CRASH, EXIT_OK, StartupError
 from .lifespan import Lifespan
 from .logging import can_bypass, server_logger
@@ -118,6 +120,7 @@ class Server:
         self._woken: asyncio.Event | None = None
         self._should_exit = False
         self._force_exit = False
+        self._began_s: float | None = None  # when run() began
 
     # --- what ends it -----------------------------------------------------------------------------------------
 
@@ -178,6 +181,7 @@ class Server:
 
     def run(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Serve in an event loop of its own until stopped. Raises `StartupError`."""
+        self._began_s = time.monotonic()
         try:
             self.config.load()  # before there is a loop: what an application does at import finds none
             run_bounded(self.serve(sockets), self.config.get_loop_factory())
@@ -205,13 +209,14 @@ class Server:
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Bind, start the application, accept connections. Raises `StartupError`."""
         config = self.config
-        config.load()
+        began_s = time.monotonic() if self._began_s is None else self._began_s
+        await config.load_in_loop()
         self._loop = asyncio.get_running_loop()
         self._woken = asyncio.Event()
         self.slot.begin(os.getpid(), self.slot.generation)
-        server_logger.info("Started server process [%d]", os.getpid())
         if sockets is None:
             sockets = self._sockets = listening.bind(config)
+        server_logger.info("Started server process [%d]", os.getpid())
         try:
             self.lifespan = Lifespan(config, config.loaded_app, self._loop)
             if await self._stopped_during(self.lifespan.startup()):
@@ -228,8 +233,7 @@ class Server:
         self._tick()
         self.slot.state = State.READY
         self.started = True
-        for sock in sockets:
-            server_logger.info("fastasgi running on %s (Press CTRL+C to quit)", listening.describe(sock))
+        announce(config, sockets, self._loop, ready_s=time.monotonic() - began_s)
 
     async def _stopped_during(self, starting: Coroutine[Any, Any, None]) -> bool:
         """Await `starting`, unless a signal asks for the end first: then it is cancelled, and True returned."""

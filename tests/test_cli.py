@@ -152,7 +152,7 @@ def test_workers_by_the_variable_that_other_servers_read(run: Run, started: list
         (["a:b", "--log-config", "nowhere.ini"], "log_config: cannot read 'nowhere.ini'"),
         (["a:b", "c:d"], "Got unexpected extra argument"),
         (["a:b", "--port"], "Option '--port' requires an argument"),
-        ([], "no application given; expected 'module:attribute', for example: fastasgi main:app"),
+        ([], "no application given, and none found in '"),
     ],
 )
 def test_usage_errors_are_one_sentence_and_exit_code_two(run: Run, args: list[str], sentence: str) -> None:
@@ -307,8 +307,59 @@ def test_port_in_use(process: Any) -> None:
         port = other.getsockname()[1]
         code, _, err = end_of(process("main:app", "--port", str(port), "--log-level", "error"))
     assert code == 3
-    assert err == (
-        f"ERROR:    127.0.0.1:{port} is in use by another program; stop it, or choose another port with --port\n"
+    owner = rf"process {os.getpid()} \(\S.*\)" if sys.platform == "linux" else "another program"
+    assert re.fullmatch(
+        rf"ERROR:    127\.0\.0\.1:{port} is in use by {owner}; stop it, or choose another port with --port\n", err
+    )
+
+
+@pytest.mark.pins("process.exit-codes")
+def test_nothing_is_said_to_have_started_before_the_port_is_ours(process: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        code, out, err = end_of(process("main:app", "--port", str(other.getsockname()[1])))
+    assert (code, out, len(err.splitlines())) == (3, "", 1)
+
+
+def test_banner(process: Any) -> None:
+    server = process("main:app", "--port", "0", "--loop", "asyncio")
+    lines = [next(server.stderr) for _ in range(5)]
+    assert [re.sub(r"\d+\.\d\d s|\[\d+\]|:\d{4,}", "#", line) for line in lines] == [
+        "INFO:     Started server process #\n",
+        "INFO:     Waiting for application startup.\n",
+        "INFO:     Application startup complete.\n",
+        "INFO:     Serving main:app with 1 worker, asyncio, HTTP/1.1 and WebSocket; ready in #\n",
+        "INFO:     fastasgi running on http://127.0.0.1# (Press CTRL+C to quit)\n",
+    ]
+    server.terminate()
+    assert end_of(server)[0] == 0
+
+
+def test_application_that_is_found(process: Any) -> None:
+    server = process("--port", "0")
+    assert next(server.stderr) == "INFO:     no application given: serving main:app, found in main.py\n"
+    next(line for line in server.stderr if "running on" in line)
+    server.terminate()
+    assert end_of(server)[0] == 0
+
+
+def test_application_of_an_async_factory(process: Any, tmp_path: Any) -> None:
+    (tmp_path / "made.py").write_text("from main import app\nasync def make():\n    return app\n")
+    server = process("made:make", "--factory", "--port", "0")
+    line = next(line for line in server.stderr if "running on" in line)
+    port = int(re.search(r":(\d+) ", line)[1])
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert client.makefile("rb").read().endswith(b"ok")
+    server.terminate()
+    assert end_of(server)[0] == 0
+
+
+def test_application_of_an_async_factory_that_fails(process: Any, tmp_path: Any) -> None:
+    (tmp_path / "made.py").write_text("async def make():\n    return 1 / 0\n")
+    code, _, err = end_of(process("made:make", "--factory"))
+    assert code == 3
+    assert err.splitlines()[-1] == (
+        "ERROR:    the factory 'made:make' failed: ZeroDivisionError: division by zero (made.py, line 2)"
     )
 
 

@@ -17,11 +17,11 @@ PACKAGE = ROOT / "fastasgi"
 LINES = [
     # L0: leaves
     {"fa", "linux", "llhttp"},
-    {"errors", "asgi", "version", "suggest", "waits", "_live"},
+    {"errors", "asgi", "version", "suggest", "owners", "waits", "_live"},
     {"_awaitables"},
     {"middleware", "middleware.asgi2", "middleware.wsgi"},
-    {"kinds", "logging", "sockets", "import_trouble"},
-    {"fields", "importer"},
+    {"kinds", "logging", "sockets", "import_trouble", "discover"},
+    {"fields", "importer", "banner"},
     {"options.declaring"},
     {"options.serving", "options.traffic", "options.running"},
     {"options"},
