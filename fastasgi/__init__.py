@@ -18,12 +18,20 @@ if TYPE_CHECKING:
     from . import logging as logging
     from .cli import main
     from .config import Config
+    from .embed import serve, serve_in_thread
     from .launch import run
     from .worker import Server
 
-__all__ = ["Config", "Server", "__version__", "main", "run"]
+__all__ = ["Config", "Server", "__version__", "main", "run", "serve", "serve_in_thread"]
 
-_HOMES = {"Config": "config", "Server": "worker", "main": "cli", "run": "launch"}
+_HOMES = {
+    "Config": "config",
+    "Server": "worker",
+    "main": "cli",
+    "run": "launch",
+    "serve": "embed",
+    "serve_in_thread": "embed",
+}
 
 # Modules that are used through the package: `fastasgi.config.LOGGING_CONFIG`.
 _MODULES = frozenset({"config", "errors", "logging"})

@@ -13,7 +13,7 @@ import os
 import socket
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from . import importer, loops, sockets
 from .asgi import ASGI3Application
@@ -23,7 +23,10 @@ from .options import FIELDS, LOGGING_CONFIG, Options, parameters
 from .options.declaring import derived, positional
 from .suggest import cure_for_option
 
-__all__ = ["FIELDS", "LOGGING_CONFIG", "Config"]
+__all__ = ["FIELDS", "LOGGING_CONFIG", "Config", "with_parameters_of"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Config(Options):
@@ -169,3 +172,15 @@ def load_env_file(path: str) -> None:
     if not os.path.isfile(path):
         raise StartupError(f"env_file {path!r} does not exist; check the path or leave env_file out")
     dotenv.load_dotenv(path)
+
+
+def with_parameters_of(
+    constructor: Callable[P, object],
+) -> Callable[[Callable[..., R]], Callable[P, R]]:
+    """Give a function the parameters of a class: `options/` declares each option once, for all faces."""
+
+    def give(function: Callable[..., R]) -> Callable[P, R]:
+        function.__signature__ = inspect.signature(constructor)  # type: ignore[attr-defined]
+        return function
+
+    return give

@@ -364,19 +364,24 @@ class Texts(Kind):
 
 class Binding(NamedTuple):
     """One place to listen. `kind` is `tcp` (with `host`, "" for every address, and `port`), `unix` (with
-    `path`), `fd` (with `fd`), or `systemd` (whatever systemd has passed)."""
+    `path`), `fd` (with `fd`), or `systemd` (what systemd has passed; with `name` only what carries it)."""
 
     kind: str
     host: str = ""
     port: int = 0
     path: str = ""
     fd: int = -1
+    name: str = ""
 
 
 def parse_binding(text: str) -> Binding:
     """One value of the option `bind`. Raises ValueError, its message the cure."""
     if text == "systemd":
         return Binding("systemd")
+    if text.startswith("systemd:") and not text.partition(":")[2].isdecimal():
+        if text == "systemd:":
+            raise ValueError("a name belongs behind systemd:")
+        return Binding("systemd", name=text.partition(":")[2])
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import atexit
-import inspect
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, NoReturn, ParamSpec
+from typing import Any, NoReturn
 
-from .config import Config
+from .config import Config, with_parameters_of
 from .errors import EXIT_OK, StartupError
 from .logging import log_startup_error, server_logger
 from .sources import gather
 from .worker import Server
-
-P = ParamSpec("P")
 
 THREADS_GRACE_S = 5.0
 """How long threads of the application may go on when everything else has ended."""
@@ -62,19 +58,7 @@ def _is_waited_for(thread: threading.Thread) -> bool:
     return thread is not threading.current_thread() and (not thread.daemon or in_executor)
 
 
-def _with_parameters_of(
-    constructor: Callable[P, object],
-) -> Callable[[Callable[..., None]], Callable[P, None]]:
-    """Give a function the parameters of a class: `options/` declares each option once, for all faces."""
-
-    def give(function: Callable[..., None]) -> Callable[P, None]:
-        function.__signature__ = inspect.signature(constructor)  # type: ignore[attr-defined]
-        return function
-
-    return give
-
-
-@_with_parameters_of(Config)
+@with_parameters_of(Config)
 def run(app: Any, **options: Any) -> None:
     """Run `app` (an import string `module:attribute`, or the application itself) until the server stops.
 

@@ -5,29 +5,45 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import stat
 import sys
 from typing import Any, Protocol
 
 from .errors import StartupError
+from .kinds import Binding, parse_binding
 from .owners import owner_of_path, owner_of_port
 
 EVERY_ADDRESS = ("", "::")
 
 _NO_IPV6 = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 _PORT_TRIES = 8
+_FIRST_PASSED_FD = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
 
 
 class Listening(Protocol):
-    """The options that say where to listen."""
+    """The options that say where and how to listen."""
 
+    bind: list[str]
     host: str
     port: int
     uds: Any
     uds_permissions: int | None
     fd: int | None
     backlog: int
+    reuse_port: str
+
+
+def places(config: Listening) -> list[Binding]:
+    """Where a configuration listens."""
+    if config.bind:
+        return [parse_binding(text) for text in config.bind]
+    if config.fd is not None:
+        return [Binding("fd", fd=config.fd)]
+    if config.uds is not None:
+        return [Binding("unix", path=os.fspath(config.uds))]
+    return [Binding("tcp", host=config.host, port=config.port)]
 
 
 class UnixListener(socket.socket):
@@ -63,13 +79,30 @@ def bind(config: Listening, *, single: bool = False) -> list[socket.socket]:
     that IPv4 peers are seen as such). With `single` it is one socket: the first address, or one for both
     families.
     """
-    if config.fd is not None:
-        return [_inherit(config.fd, config.backlog)]
-    if config.uds is not None:
-        return [_bind_unix(os.fspath(config.uds), config.uds_permissions, config.backlog)]
-    if single and config.host in EVERY_ADDRESS and socket.has_dualstack_ipv6():
-        return [_bind_tcp(socket.AF_INET6, "::", config.port, config.backlog, dual=True)]
-    return _bind_all(config, _addresses(config.host, config.port)[: 1 if single else None])
+    wanted = places(config)
+    if single and len(wanted) > 1:
+        raise StartupError(f"one socket was asked for, but bind names {len(wanted)} places; name one")
+    bound: list[socket.socket] = []
+    try:
+        for place in wanted:
+            bound += _bind_place(place, config, single)
+    except BaseException:
+        for sock in bound:
+            sock.close()
+        raise
+    return bound
+
+
+def _bind_place(place: Binding, config: Listening, single: bool) -> list[socket.socket]:
+    if place.kind == "fd":
+        return [_inherit(place.fd, config.backlog)]
+    if place.kind == "systemd":
+        return _inherit_all(_passed_fds(place.name), config.backlog)
+    if place.kind == "unix":
+        return [_bind_unix(place.path, config.uds_permissions, config.backlog)]
+    if single and place.host in EVERY_ADDRESS and socket.has_dualstack_ipv6():
+        return [_bind_tcp(socket.AF_INET6, "::", place.port, config, dual=True)]
+    return _bind_all(config, place, _addresses(place.host, place.port)[: 1 if single else None])
 
 
 def describe(sock: socket.socket, scheme: str = "http") -> str:
@@ -100,20 +133,22 @@ def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, str]]:
     return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
 
 
-def _bind_all(config: Listening, addresses: list[tuple[socket.AddressFamily, str]]) -> list[socket.socket]:
+def _bind_all(
+    config: Listening, place: Binding, addresses: list[tuple[socket.AddressFamily, str]]
+) -> list[socket.socket]:
     """Bind every address to one port; port 0 is picked by the first and tried anew when another has it
     taken."""
     for attempt in range(_PORT_TRIES):
         bound: list[socket.socket] = []
         try:
             for family, host in addresses:
-                port = config.port or (bound[0].getsockname()[1] if bound else 0)
-                _bind_next(bound, family, host, port, config.backlog, last=(family, host) == addresses[-1])
+                port = place.port or (bound[0].getsockname()[1] if bound else 0)
+                _bind_next(bound, family, host, port, config, last=(family, host) == addresses[-1])
             return bound
         except StartupError as error:
             for sock in bound:
                 sock.close()
-            picked_port_taken = config.port == 0 and bound and _errno_of(error) == errno.EADDRINUSE
+            picked_port_taken = place.port == 0 and bound and _errno_of(error) == errno.EADDRINUSE
             if not picked_port_taken or attempt == _PORT_TRIES - 1:
                 raise
     raise AssertionError("unreachable: the last attempt returns or raises")
@@ -124,14 +159,14 @@ def _bind_next(
     family: socket.AddressFamily,
     host: str,
     port: int,
-    backlog: int,
+    config: Listening,
     *,
     last: bool,
 ) -> None:
     """Add one more socket. A machine without IPv6 still resolves `localhost` to `::1`: skipped if another is
     left."""
     try:
-        bound.append(_bind_tcp(family, host, port, backlog))
+        bound.append(_bind_tcp(family, host, port, config))
     except StartupError as error:
         if family != socket.AF_INET6 or _errno_of(error) not in _NO_IPV6 or (last and not bound):
             raise
@@ -141,7 +176,10 @@ def _errno_of(error: StartupError) -> int | None:
     return error.__cause__.errno if isinstance(error.__cause__, OSError) else None
 
 
-def _bind_tcp(family: int, host: str, port: int, backlog: int, *, dual: bool = False) -> socket.socket:
+def _bind_tcp(family: int, host: str, port: int, config: Listening, *, dual: bool = False) -> socket.socket:
+    share_port = config.reuse_port == "on"
+    if share_port and not hasattr(socket, "SO_REUSEPORT"):
+        raise StartupError("reuse_port=on, but this platform has no such sockets; leave it at auto")
     sock: socket.socket | None = None
     try:
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -149,8 +187,10 @@ def _bind_tcp(family: int, host: str, port: int, backlog: int, *, dual: bool = F
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual else 1)
+        if share_port:  # with other processes of this user: the kernel spreads connections over them
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))
-        sock.listen(backlog)
+        sock.listen(config.backlog)
     except OSError as error:
         if sock is not None:
             sock.close()
@@ -241,12 +281,54 @@ def _inherit(fd: int, backlog: int) -> socket.socket:
     if sock.type != socket.SOCK_STREAM:
         sock.detach()
         raise StartupError(f"file descriptor {fd} is not a stream socket; {cure}")
-    try:
-        sock.listen(backlog)
-    except OSError as error:
-        sock.detach()
-        raise StartupError(f"file descriptor {fd} cannot listen ({error.strerror}); {cure}") from error
+    if not _is_listening(sock):
+        try:
+            sock.listen(backlog)
+        except OSError as error:
+            sock.detach()
+            raise StartupError(f"file descriptor {fd} cannot listen ({error.strerror}); {cure}") from error
     # Programs that the application starts must not hold the port.
     sock.set_inheritable(False)
     sock.setblocking(False)
     return sock
+
+
+def _is_listening(sock: socket.socket) -> bool:
+    """Listens already, with the backlog of whoever made it (systemd's `Backlog=`)."""
+    try:
+        return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except (AttributeError, OSError):  # a platform that does not tell
+        return False
+
+
+def _inherit_all(fds: list[int], backlog: int) -> list[socket.socket]:
+    found: list[socket.socket] = []
+    try:
+        for fd in fds:
+            found.append(_inherit(fd, backlog))
+    except BaseException:
+        for sock in found:
+            sock.close()
+        raise
+    return found
+
+
+def _passed_fds(name: str) -> list[int]:
+    """The descriptors that systemd passes to this process: sd_listen_fds_with_names(3)."""
+    cure = "start this process by a .socket unit, or name an address"
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        raise StartupError(f"systemd has passed no sockets to this process (LISTEN_PID); {cure}")
+    count = os.environ.get("LISTEN_FDS", "")
+    if not re.fullmatch(r"[1-9]\d{0,5}", count):
+        raise StartupError(f"expected a number of sockets in LISTEN_FDS, got {count!r}; {cure}")
+    fds = list(range(_FIRST_PASSED_FD, _FIRST_PASSED_FD + int(count)))
+    if not name:
+        return fds
+    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
+    named = [fd for fd, its_name in zip(fds, names, strict=False) if its_name == name]
+    if not named:
+        raise StartupError(
+            f"systemd has passed no socket named {name!r}, but {', '.join(map(repr, names))}; "
+            "see FileDescriptorName= of the .socket unit"
+        )
+    return named

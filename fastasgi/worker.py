@@ -1,7 +1,7 @@
 """`Server`: one process that serves: its loop, listeners, lifespan, ticks and drain.
 
     startup()   bind, run the application's lifespan startup, listen
-    main_loop() until a signal, `should_exit`, or a limit
+    main_loop() calls on_tick() until it says so: a signal, `should_exit`, a limit
     shutdown()  stop accepting; idle connections close, the others finish:
                   timeout_graceful_shutdown later   http.disconnect to what is left
                   timeout_disconnect_grace later    its tasks are cancelled
@@ -15,12 +15,13 @@ import asyncio
 import contextlib
 import logging
 import os
+import random
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,13 @@ def run_bounded(
             loop.close()
 
 
+async def _call_notify(callback: Callable[[], Awaitable[object]]) -> None:
+    try:
+        await callback()
+    except Exception:
+        server_logger.exception("app's callback_notify raised; it is called again")
+
+
 class Listeners:
     """The listening sockets of a Poller, in the shape of an `asyncio.Server`: `sockets` and `close()`."""
 
@@ -100,9 +108,11 @@ class Server:
     """Serves the application of one `Config` in the running event loop.
 
     `run()` and `serve()` do everything; the steps `startup()`, `main_loop()` and `shutdown()` may be called
-    alone, in this order. `started` tells that connections are accepted; setting `should_exit` (from any
-    thread) ends the main loop, setting `force_exit` ends waiting for requests too. `exit_code` is that of the
-    process, after `run()`. `slot` is where its figures stand: one of a supervisor's scoreboard, or its own.
+    alone, in this order, with nothing before them. `started` tells that connections are accepted; setting
+    `should_exit` (from any thread) ends the main loop, setting `force_exit` ends waiting for requests too.
+    `servers` are what accepts, each with its `sockets`. `exit_code` is that of the process, after `run()`.
+    `slot` is where its figures stand: one of a supervisor's scoreboard, or its own. A server that has ended
+    may serve again, also in another loop.
     """
 
     def __init__(self, config: Config, *, slot: Slot | None = None) -> None:
@@ -115,12 +125,36 @@ class Server:
         self._runtime: Runtime | None = None
         self._poller: Poller | None = None
         self._sockets: list[socket.socket] = []  # bound by us, closed by us
+        self._urls: tuple[str, ...] = ()
         self._ticker: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken: asyncio.Event | None = None
         self._should_exit = False
         self._force_exit = False
         self._began_s: float | None = None  # when run() began
+        self._has_ended = False  # the two above are those of the last time
+        self._max_requests: int | None = None
+        self._notify_due_s = 0.0  # loop time
+        self._notifying: asyncio.Task[None] | None = None
+
+    # --- where it listens -------------------------------------------------------------------------------------
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where it listens, one for each socket, from its start on: `http://127.0.0.1:8000`,
+        `unix:/run/app.sock`."""
+        return self._urls
+
+    @property
+    def url(self) -> str:
+        """The first of `urls` as a client of this machine can use it: for every address it names this
+        machine's own."""
+        if not self._urls:
+            raise RuntimeError("the server has no url before it has started; await startup() or serve() first")
+        url = self._urls[0]
+        for every, own in (("//0.0.0.0:", "//127.0.0.1:"), ("//[::]:", "//[::1]:")):
+            url = url.replace(every, own)
+        return url
 
     # --- what ends it -----------------------------------------------------------------------------------------
 
@@ -131,6 +165,7 @@ class Server:
 
     @should_exit.setter
     def should_exit(self, value: bool) -> None:
+        self._forget_last_end()
         self._should_exit = value
         self._wake()
 
@@ -141,8 +176,17 @@ class Server:
 
     @force_exit.setter
     def force_exit(self, value: bool) -> None:
+        self._forget_last_end()
         self._force_exit = value
         self._wake()
+
+    def _forget_last_end(self) -> None:
+        """What asked for the last end does not ask for the next one; what is set since then does."""
+        if self._has_ended:
+            self._forget_ends()
+
+    def _forget_ends(self) -> None:
+        self._has_ended = self._should_exit = self._force_exit = False
 
     def _wake(self) -> None:
         """Have the loop look at the two; callable from any thread and from signal handlers."""
@@ -152,6 +196,7 @@ class Server:
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The signal handler: the first signal asks for a drain, the second cuts it short."""
+        self._forget_last_end()
         if self.should_exit:
             self.force_exit = True
         self.should_exit = True
@@ -207,33 +252,53 @@ class Server:
     # --- the steps --------------------------------------------------------------------------------------------
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Bind, start the application, accept connections. Raises `StartupError`."""
+        """Bind, start the application, accept connections. Raises `StartupError`. Returns with `started` still
+        False where the end was asked for meanwhile."""
         config = self.config
         began_s = time.monotonic() if self._began_s is None else self._began_s
         await config.load_in_loop()
-        self._loop = asyncio.get_running_loop()
-        self._woken = asyncio.Event()
-        self.slot.begin(os.getpid(), self.slot.generation)
+        self._begin()
         if sockets is None:
             sockets = self._sockets = listening.bind(config)
         server_logger.info("Started server process [%d]", os.getpid())
         try:
-            self.lifespan = Lifespan(config, config.loaded_app, self._loop)
-            if await self._stopped_during(self.lifespan.startup()):
+            await self._start(sockets)
+            if self.started:
+                announce(config, sockets, asyncio.get_running_loop(), ready_s=time.monotonic() - began_s)
+        finally:
+            if not self.started:
                 self._close_sockets(sockets)
-                return
-            try:
-                await self._listen(sockets)
-            except BaseException:
-                await self.lifespan.shutdown()
-                raise
+                self._has_ended = True
+
+    def _begin(self) -> None:
+        """Forget what an earlier time has left behind."""
+        self._forget_last_end()
+        self._loop = asyncio.get_running_loop()
+        self._woken = asyncio.Event()
+        self.exit_code = EXIT_OK
+        self.servers = []
+        self.lifespan = self._runtime = self._poller = self._ticker = None
+        self._urls = ()
+        self.slot.begin(os.getpid(), self.slot.generation)
+        self._notify_due_s = self._loop.time()
+        self._max_requests = self.config.limit_max_requests
+        if self._max_requests is not None and self.config.limit_max_requests_jitter:
+            self._max_requests += random.randint(0, self.config.limit_max_requests_jitter)
+
+    async def _start(self, sockets: Sequence[socket.socket]) -> None:
+        assert self._loop is not None
+        self.lifespan = Lifespan(self.config, self.config.loaded_app, self._loop)
+        if await self._stopped_during(self.lifespan.startup()):
+            return
+        try:
+            await self._listen(sockets)
         except BaseException:
-            self._close_sockets(sockets)
+            await self.lifespan.shutdown()
             raise
         self._tick()
         self.slot.state = State.READY
         self.started = True
-        announce(config, sockets, self._loop, ready_s=time.monotonic() - began_s)
+        self._urls = tuple(listening.describe(sock) for sock in sockets)
 
     async def _stopped_during(self, starting: Coroutine[Any, Any, None]) -> bool:
         """Await `starting`, unless a signal asks for the end first: then it is cancelled, and True returned."""
@@ -307,22 +372,47 @@ class Server:
 
     async def main_loop(self) -> None:
         """Wait until something asks for the end."""
-        assert self._runtime is not None and self._woken is not None
         counter = 0
         while not await self.on_tick(counter):
+            assert self._runtime is not None and self._woken is not None, "startup() comes before main_loop()"
             counter += 1
             self._woken.clear()
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), self._runtime.tick_interval_s)
+                await asyncio.wait_for(self._woken.wait(), self._until_tick_s(self._runtime))
+
+    def _until_tick_s(self, runtime: Runtime) -> float:
+        """How long `main_loop()` may wait."""
+        if self.config.callback_notify is None:
+            return runtime.tick_interval_s
+        assert self._loop is not None
+        return max(0.0, min(runtime.tick_interval_s, self._notify_due_s - self._loop.time()))
 
     async def on_tick(self, counter: int) -> bool:
         """Look at what may end the server; True when it should. `counter` counts the ticks."""
-        limit = self.config.limit_max_requests
+        self._notify()
+        limit = self._max_requests
         if limit is not None and self._runtime is not None and self._runtime.requests_total >= limit:
             if not self.should_exit:
                 server_logger.warning("limit_max_requests of %d reached: shutting down", limit)
             return True
         return self.should_exit
+
+    def _notify(self) -> None:
+        """Run `callback_notify` where it is due: beside everything else, and never twice at once."""
+        if self.config.callback_notify is None or self._loop is None:
+            return
+        now_s = self._loop.time()
+        if now_s < self._notify_due_s:
+            return
+        self._notify_due_s = now_s + self.config.timeout_notify
+        if self._notifying is None or self._notifying.done():
+            self._notifying = self._loop.create_task(_call_notify(self.config.callback_notify))
+
+    async def _end_notify(self) -> None:
+        task, self._notifying = self._notifying, None
+        if task is not None and not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_GRACE_S)
 
     def _tick(self) -> None:
         """Keep clock and deadlines going, to the last connection."""
@@ -340,6 +430,14 @@ class Server:
         for server in self.servers:
             server.close()
         self._close_sockets(sockets or ())
+        try:
+            await self._wind_down()
+        finally:
+            self._release()
+        server_logger.info("Finished server process [%d]", os.getpid())
+
+    async def _wind_down(self) -> None:
+        """Everything of the end that waits."""
         acceptors = [server for server in self.servers if isinstance(server, Acceptor)]
         for acceptor in acceptors:
             await acceptor.wait_connected()
@@ -347,8 +445,11 @@ class Server:
             await self._drain(self._runtime)
         for acceptor in acceptors:
             acceptor.abort()
+        await self._end_notify()
         if self.lifespan is not None:
             await self.lifespan.shutdown()
+
+    def _release(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
         if self._poller is not None:
@@ -356,7 +457,7 @@ class Server:
         if self._runtime is not None:
             self._runtime.flush_access_log()
         self.slot.state = State.GONE
-        server_logger.info("Finished server process [%d]", os.getpid())
+        self._has_ended = True
 
     def _close_sockets(self, sockets: Sequence[socket.socket]) -> None:
         for sock in (*self._sockets, *sockets):

@@ -338,7 +338,7 @@ def test_doors_that_are_named_exist(path):
     [
         "fastasgi/_http2.pyx", "no/such/", "Http1._setle()", "_http1.Http1.fed", "HttpExchange.missing", "make tea",
         "waits.send()", "frobnicate()", "NO_SUCH_NUMBER", "NoSuchClass", "Htp1.feed", "csrc/fa_*.pyx",
-        "fastasgi.serve()",
+        "fastasgi.server()",
     ],
 )  # fmt: skip
 def test_the_reader_refuses(word):

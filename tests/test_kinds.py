@@ -124,6 +124,7 @@ BAD: list[tuple[Kind, object, str]] = [
     (kinds.Binds(), "a:70000", "70000 is no port"),
     (kinds.Binds(), "fd://x", "a number belongs behind fd://"),
     (kinds.Binds(), "unix:", "a path belongs behind unix:"),
+    (kinds.Binds(), "systemd:", "a name belongs behind systemd:"),
     (kinds.Choice("auto", "on"), 3, "expected auto or on, got 3"),
     (kinds.ImportChoice("auto", "uvloop"), "uvlop", "did you mean 'uvloop'?"),
     (kinds.Level(), "inof", "did you mean 'info'?"),
@@ -202,6 +203,8 @@ def test_values_are_shown_as_toml(kind: Kind, value: object, shown: str) -> None
         ("unix:/run/x.sock", Binding("unix", path="/run/x.sock")),
         ("fd://3", Binding("fd", fd=3)),
         ("systemd", Binding("systemd")),
+        ("systemd:web", Binding("systemd", name="web")),
+        ("systemd:80", Binding("tcp", host="systemd", port=80)),
     ],
 )
 def test_bindings(text: str, binding: Binding) -> None:

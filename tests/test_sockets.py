@@ -36,6 +36,8 @@ def listen() -> Iterator[Open]:
             "uds_permissions": 0o666,
             "fd": None,
             "backlog": 5,
+            "bind": [],
+            "reuse_port": "auto",
         }
         found = bind(SimpleNamespace(**{**default, **options}), single=single)
         opened.extend(found)
@@ -145,11 +147,11 @@ def test_picked_port_that_is_taken_elsewhere_is_picked_anew(
     monkeypatch.setattr(socket, "getaddrinfo", two)
     real, calls = sockets._bind_tcp, []
 
-    def bind_tcp(family: int, host: str, port: int, backlog: int, **more: Any) -> socket.socket:
+    def bind_tcp(family: int, host: str, port: int, config: Any, **more: Any) -> socket.socket:
         calls.append((host, port))
         if len(calls) == 2:
             raise StartupError("taken") from OSError(errno.EADDRINUSE, "taken")
-        return real(family, host, port, backlog, **more)
+        return real(family, host, port, config, **more)
 
     monkeypatch.setattr(sockets, "_bind_tcp", bind_tcp)
     assert len(listen(host="both.example")) == 2
@@ -161,10 +163,10 @@ def test_address_family_that_is_missing_is_skipped_while_another_is_left(
 ) -> None:
     real = sockets._bind_tcp
 
-    def bind_tcp(family: int, host: str, port: int, backlog: int, **more: Any) -> socket.socket:
+    def bind_tcp(family: int, host: str, port: int, config: Any, **more: Any) -> socket.socket:
         if family == socket.AF_INET6:
             raise StartupError("no IPv6 here") from OSError(errno.EADDRNOTAVAIL, "no IPv6 here")
-        return real(family, host, port, backlog, **more)
+        return real(family, host, port, config, **more)
 
     monkeypatch.setattr(sockets, "_bind_tcp", bind_tcp)
     monkeypatch.setattr(
@@ -224,6 +226,111 @@ def test_host_that_nobody_knows(listen: Open, monkeypatch: pytest.MonkeyPatch) -
 
 def test_host_that_is_no_name(listen: Open) -> None:
     assert "(not a host name)" in str(failure(listen, host="a" * 300))
+
+
+def test_port_is_shared_only_where_that_is_asked_for(listen: Open) -> None:
+    (first,) = listen(reuse_port="on")
+    port = first.getsockname()[1]
+    (second,) = listen(port=port, reuse_port="on")
+    assert second.getsockname() == first.getsockname()
+    for setting in ("auto", "off"):
+        assert "is in use" in str(failure(listen, port=port, reuse_port=setting))
+
+
+def test_port_cannot_be_shared_on_this_platform(listen: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "SO_REUSEPORT")
+    assert "leave it at auto" in str(failure(listen, reuse_port="on"))
+
+
+# ---------------------------------------------------------------------------------------------- places
+@needs_unix
+@needs_ipv6
+def test_several_places(listen: Open, path: str) -> None:
+    """In their order; each port 0 is picked for itself."""
+    fd = inherited()
+    found = listen(bind=["127.0.0.1:0", "[::1]:0", f"unix:{path}", f"fd://{fd}", ":0"])
+    families = [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, socket.AF_INET, socket.AF_INET, socket.AF_INET6]
+    assert [sock.family for sock in found] == families
+    assert all(is_listening(sock) for sock in found)
+    assert found[4].getsockname()[1] == found[5].getsockname()[1] != found[0].getsockname()[1]
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o666
+
+
+@needs_unix
+def test_one_place_that_fails_closes_those_before(listen: Open, path: str) -> None:
+    (taken,) = listen()
+    assert "is in use" in str(failure(listen, bind=[f"unix:{path}", f"127.0.0.1:{taken.getsockname()[1]}"]))
+    assert not os.path.exists(path)
+
+
+def test_one_socket_of_several_places(listen: Open) -> None:
+    assert "bind names 2 places" in str(failure(listen, single=True, bind=["127.0.0.1:0", "127.0.0.1:0"]))
+    assert len(listen(single=True, bind=["localhost:0"])) == 1
+
+
+# --------------------------------------------------------------------------------------------- systemd
+@pytest.fixture
+def passed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """As if systemd had passed descriptors from `first` on."""
+
+    def call(first: int, fds: str, names: str | None = None, pid: int | None = None) -> None:
+        monkeypatch.setattr(sockets, "_FIRST_PASSED_FD", first)
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid() if pid is None else pid))
+        monkeypatch.setenv("LISTEN_FDS", fds)
+        if names is not None:
+            monkeypatch.setenv("LISTEN_FDNAMES", names)
+
+    return call
+
+
+def neighbours(count: int) -> list[int]:
+    """Descriptors of bound sockets, one behind the other."""
+    first = 200
+    for fd in range(first, first + count):
+        sock = inherited()
+        os.dup2(sock, fd)
+        os.close(sock)
+    return list(range(first, first + count))
+
+
+def test_sockets_of_systemd(listen: Open, passed: Callable[..., None]) -> None:
+    fds = neighbours(3)
+    passed(fds[0], "3", "web:admin:web")
+    assert [sock.fileno() for sock in listen(bind=["systemd:admin"])] == [fds[1]]
+    assert [sock.fileno() for sock in listen(bind=["systemd:web"])] == [fds[0], fds[2]]
+
+
+def test_all_sockets_of_systemd(listen: Open, passed: Callable[..., None]) -> None:
+    fds = neighbours(2)
+    passed(fds[0], "2")
+    found = listen(bind=["systemd"])
+    assert [sock.fileno() for sock in found] == fds
+    assert all(is_listening(sock) and not sock.get_inheritable() for sock in found)
+
+
+def test_sockets_of_systemd_for_somebody_else(listen: Open, passed: Callable[..., None]) -> None:
+    passed(3, "1", pid=1)
+    assert "has passed no sockets to this process" in str(failure(listen, bind=["systemd"]))
+
+
+@pytest.mark.parametrize("count", ["", "0", "-1", "x", "1e3"])
+def test_number_of_sockets_that_is_none(listen: Open, passed: Callable[..., None], count: str) -> None:
+    passed(3, count)
+    assert f"expected a number of sockets in LISTEN_FDS, got {count!r}" in str(failure(listen, bind=["systemd"]))
+
+
+def test_name_that_systemd_has_not_given(listen: Open, passed: Callable[..., None]) -> None:
+    passed(3, "1", "web")
+    assert str(failure(listen, bind=["systemd:api"])) == (
+        "systemd has passed no socket named 'api', but 'web'; see FileDescriptorName= of the .socket unit"
+    )
+
+
+def test_socket_of_systemd_that_is_not_open(listen: Open, passed: Callable[..., None]) -> None:
+    """What is in order before is closed with it."""
+    fds = neighbours(1)
+    passed(fds[0], "2")
+    assert f"file descriptor {fds[0] + 1} is not open" in str(failure(listen, bind=["systemd"]))
 
 
 # ------------------------------------------------------------------------------------------------ Unix
@@ -356,6 +463,20 @@ def test_inherited_unix_socket_keeps_its_file(listen: Open, path: str) -> None:
     assert is_listening(sock)
     sock.close()
     assert os.path.exists(path)
+
+
+def test_inherited_socket_that_listens_keeps_its_backlog(
+    listen: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever made it has chosen: `Backlog=` of a .socket unit."""
+    fd = inherited()
+    with socket.socket(fileno=os.dup(fd)) as theirs:
+        theirs.listen(7)
+    asked: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(socket.socket, "listen", lambda self, backlog: asked.append(backlog), raising=False)
+        (sock,) = listen(fd=fd)
+    assert asked == [] and is_listening(sock)
 
 
 def test_descriptor_that_is_closed(listen: Open) -> None:
