@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint32_t
 
 from cpython.object cimport PyObject
 from fastasgi._channel cimport Channel
+from fastasgi._notes cimport Notes
 from fastasgi._runtime cimport Runtime
 
 cdef extern from "Python.h":
@@ -30,6 +31,7 @@ cdef class CallTables:
 cdef class AppCall:
     cdef Runtime runtime
     cdef Channel channel            # None once there is no connection any more
+    cdef Notes notes                # of the request, None where nobody asks for any
     cdef object task                # the application's, while it is suspended
     cdef list message_waiters       # futures, or None
     cdef list writable_waiters      # futures, or None

@@ -14,6 +14,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from fastasgi import waits
 from fastasgi.fa cimport fa_monotonic_ns
+from fastasgi.formatters import request_id
 
 cdef extern from "Python.h":
     object PyContext_Copy(object context)
@@ -23,6 +24,7 @@ cdef extern from "Python.h":
     PyObject *PyObject_Vectorcall(PyObject *callable, PyObject **args, size_t n, PyObject *names)
 
 cdef object Task = asyncio.Task
+cdef object set_request_id = request_id.set
 cdef object TASK_DONE = Task.done
 cdef object TASK_EXCEPTION = Task.exception
 cdef bint CAN_START_EAGERLY = sys.version_info >= (3, 12)
@@ -105,6 +107,8 @@ cdef class AppCall:
         KeyboardInterrupt; the exchange has ended then.
         """
         cdef object context = PyContext_Copy(self.runtime.context)
+        if self.notes is not None and self.notes.request_id is not None:
+            context.run(set_request_id, self.notes.request_id)
         cdef object factory = tables.task_factory_of()
         cdef tuple arguments
         cdef PyObject *made

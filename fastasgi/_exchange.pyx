@@ -18,13 +18,14 @@ from cpython.bytes cimport PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject
 from fastasgi import waits
-from fastasgi.errors import ApplicationError, ClientDisconnected, is_departure
+from fastasgi.errors import ApplicationError, ClientDisconnected
+from fastasgi.logging import log_app_error
 
-from fastasgi._access cimport AccessLog, client_name
+from fastasgi._access cimport AccessLog, Answered, client_name
 from fastasgi._awaitables cimport Ready
 from fastasgi._call cimport bound
 from fastasgi._channel cimport LOW_WATER, Channel, Handler
-from fastasgi._response cimport FRAMING_LENGTH
+from fastasgi._response cimport FRAMING_LENGTH, FRAMING_NONE
 
 cdef object logger = logging.getLogger("fastasgi.error")
 cdef object receive_coroutine = waits.receive
@@ -216,11 +217,9 @@ cdef class HttpExchange(AppCall):
         return 0
 
     cdef int app_failed(self, object error) except -1:
-        if self.state == RESPONSE_ABORTED and is_departure(error):
-            return 0        # it was told so by send(), and let it pass
         if isinstance(error, (SystemExit, KeyboardInterrupt)):
             return self.cut()       # on its way through the loop
-        logger.error("Exception in ASGI application", exc_info=error)
+        log_app_error(error, self.method, self.raw_path, self.notes, self.is_disconnected)
         if self.state == RESPONSE_INIT:
             return self.reply(500, "Internal Server Error")
         if self.state < RESPONSE_COMPLETE:
@@ -279,13 +278,18 @@ cdef class HttpExchange(AppCall):
 
     cdef int _log_access(self) except -1:
         cdef Channel channel = self.channel
+        cdef Answered answered
+        cdef bint has_body
         if self.runtime.access is None or channel is None:
             return 0
+        answered.http_minor, answered.status = self.response.http_minor, self.status
+        has_body = self.response.framing != FRAMING_NONE or self.state == RESPONSE_INIT     # reply() in its place
+        answered.body_bytes = self.sent_bytes if has_body else 0
         try:
             if channel.log_client is None:
                 channel.log_client = client_name(channel.client)
             (<AccessLog>self.runtime.access).add(
-                channel.log_client, self.method, self.raw_path, self.query, self.response.http_minor, self.status)
+                channel.log_client, self.method, self.raw_path, self.query, &answered, self.notes)
         except Exception as error:          # of a handler that the user has plugged in: the answer goes on
             self._report(error)
         return 0

@@ -20,6 +20,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memcpy
 
+from fastasgi._access cimport note_taker
 from fastasgi._call cimport CallTables
 from fastasgi._channel cimport Channel, Handler
 from fastasgi._exchange cimport (
@@ -29,6 +30,7 @@ from fastasgi._head import FAILURES
 from fastasgi._handshake cimport Handshake, read_handshake
 from fastasgi._head cimport BODY_NONE, RequestTables
 from fastasgi._live cimport count_live
+from fastasgi._notes cimport NoteTaker
 from fastasgi._request cimport EVENT_BODY, EVENT_COMPLETE, EVENT_ERROR, EVENT_HEAD, RequestParser
 from fastasgi._response cimport FRAMING_CHUNKED, FRAMING_NONE, JOIN_BYTES, ResponseTables, chunk_size_line, error_reply
 from fastasgi._runtime cimport (
@@ -63,6 +65,7 @@ cdef class Http1(Handler):
             runtime.response_tables = ResponseTables()
             runtime.scope_tables = ScopeTables(runtime)
             runtime.call_tables = CallTables(runtime)
+            runtime.note_taker = note_taker(runtime.access, runtime.config, runtime.clock)
         self.parser = RequestParser(runtime.request_tables)
         self.parser.set_limits(&runtime.limits)
         channel.arm(TIMEOUT_FIRST_BYTE)
@@ -327,6 +330,8 @@ cdef class Http1(Handler):
         exchange.channel = self.channel
         exchange.connection = self
         exchange.method, exchange.raw_path, exchange.query = parser.method, parser.raw_path, parser.query
+        if runtime.note_taker is not None:
+            exchange.notes = (<NoteTaker>runtime.note_taker).take(parser.headers)
         exchange.response.http_minor = parser.http_minor
         exchange.response.is_head_method = parser.method_n == 4 and parser.method == "HEAD"
         scope = build_scope(self.channel, runtime, runtime.scope_tables)
@@ -381,7 +386,7 @@ cdef class Http1(Handler):
             return exchange.reply(handshake.status, handshake.reason)
         session = exchange.session = WebSocketSession.__new__(WebSocketSession)
         session.runtime, session.channel, session.opening = self.runtime, self.channel, exchange
-        session.handshake = handshake
+        session.handshake, session.notes = handshake, exchange.notes
         session.target = exchange.raw_path + b"?" + exchange.query if exchange.query else exchange.raw_path
         return session.start(scope)
 
@@ -483,8 +488,12 @@ cdef class Http1Exchange(HttpExchange):
     cdef int encode_head(self, object status, object headers) except -1:
         cdef Http1 connection = self.connection
         self.response.keep_alive = connection is not None and connection._may_persist(self)
+        cdef bytes block = self.runtime.block
+        cdef tuple common = self.runtime.common
+        if self.notes is not None:
+            block, common = self.notes.block(block), self.notes.common(common)
         self.head = (<ResponseTables>self.runtime.response_tables).encode(
-            status, headers, &self.response, self.runtime.block, self.runtime.common)
+            status, headers, &self.response, block, common)
         return 0
 
     cdef int write_body(self, object body, size_t n, bint more) except -1:
@@ -521,14 +530,15 @@ cdef class Http1Exchange(HttpExchange):
         return self.channel.write(start, body, end, more)
 
     cdef int reply(self, int status, str text) except -1:
-        cdef bytes answer
+        cdef bytes answer, block
         self.status = status
         self.runtime.answered(self.began_ns, status)
         if self.channel is not None:
             block = self.runtime.block if status != 426 else VERSION_FIELDS + self.runtime.block
-            answer = error_reply(status, text, block)
+            answer = error_reply(status, text, block if self.notes is None else self.notes.block(block))
+            self.sent_bytes = len(text)
             if self.response.is_head_method:
-                answer = answer[:answer.index(b"\r\n\r\n") + 4]
+                answer, self.sent_bytes = answer[:answer.index(b"\r\n\r\n") + 4], 0
             self.channel.write(answer, None, None, False)
             self._log_access()
         self.response.close = True

@@ -90,6 +90,7 @@ cdef class Runtime:
     cdef object response_tables
     cdef object scope_tables
     cdef object call_tables
+    cdef object note_taker                  # _notes.NoteTaker, or None where nobody asks for notes
     cdef readonly object access             # AccessLog, or None
     # --- deadlines and members
     cdef fa_deadline lists[N_TIMEOUTS]      # sentinels

@@ -22,7 +22,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject
 from fastasgi import waits
-from fastasgi.errors import ApplicationError, ClientDisconnected, is_departure
+from fastasgi.errors import ApplicationError, ClientDisconnected
+from fastasgi.logging import log_app_error
 
 from fastasgi._access cimport client_name
 from fastasgi._awaitables cimport WAKER_PENDING, Ready, Waker
@@ -384,11 +385,9 @@ cdef class WebSocketSession(AppCall):
         return self._give_up(500, "Internal Server Error", 1000)
 
     cdef int app_failed(self, object error) except -1:
-        if self.state == SESSION_CLOSED and is_departure(error):
-            return 0        # it was told so by send(), and let it pass
         if isinstance(error, (SystemExit, KeyboardInterrupt)):
             return self.abort()     # on its way through the loop
-        logger.error("Exception in ASGI application", exc_info=error)
+        log_app_error(error, "WebSocket", self.target, self.notes, self.state == SESSION_CLOSED)
         return self._give_up(500, "Internal Server Error", 1011)
 
     cdef int _give_up(self, int status, str text, int code) except -1:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from . import importer, loops, sockets
 from .asgi import ASGI3Application
 from .errors import ConfigError, StartupError
-from .logging import configure, server_logger
+from .formatters import check_access_format
+from .logging import configure, server_logger, takes_formats
 from .options import FIELDS, LOGGING_CONFIG, Options, parameters
 from .options.declaring import derived, positional
 from .suggest import cure_for_option
@@ -86,6 +87,7 @@ class Config(Options):
         self.encoded_headers = [
             (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in self.headers
         ]
+        self._settle_logging()
 
     def _settle_listening(self) -> None:
         places = [name for name in ("uds", "fd", "bind") if getattr(self, name) not in (None, [])]
@@ -110,6 +112,25 @@ class Config(Options):
             if not os.path.isdir(directory):
                 raise ConfigError(f"reload_dirs: {directory!r} is not a directory", "reload_dirs")
 
+    def _settle_logging(self) -> None:
+        if self.access_log_format is not None:
+            try:
+                check_access_format(self.access_log_format, is_json=self.log_format == "json")
+            except ValueError as error:
+                given = self.access_log_format
+                message = f"access_log_format: expected fields of an access line, got {given!r}; {error}"
+                raise ConfigError(message, "access_log_format") from None
+        unused = [name for name in ("log_format", "access_log_format") if name in self.given]
+        if unused and not takes_formats(self.log_config):
+            verb = "is" if len(unused) == 1 else "are"
+            self.notices.append(f"{' and '.join(unused)} {verb} not used: log_config brings its own formatters")
+        name = self.request_id_header
+        if name is not None and any(name.lower() == each.decode("latin-1") for each, _ in self.encoded_headers):
+            raise ConfigError(
+                f"request_id_header: {name!r} is set by headers for every response; leave one of them out",
+                "request_id_header",
+            )
+
     def configure_logging(self) -> None:
         """Set up `logging` by the options; called by the constructor."""
         configure(
@@ -118,6 +139,9 @@ class Config(Options):
             level=self.log_level if "log_level" in self.given or "log_config" not in self.given else None,
             access_log=self.access_log,
             use_colors=self.use_colors,
+            log_format=self.log_format,
+            access_log_format=self.access_log_format,
+            with_request_id=self.request_id_header is not None,
         )
 
     def load(self) -> None:

@@ -5,6 +5,10 @@ ours (a plain `AssertionError`). `ConfigError` and `StartupError` speak to the p
 each carries one sentence that says what was expected, what came, and what to do about it.
 """
 
+from __future__ import annotations
+
+import enum
+
 EXIT_OK = 0
 """The server stopped because it was asked to, and everything was handed over."""
 
@@ -72,16 +76,55 @@ class StartupError(FastasgiError):
         self.details = details
 
 
-def is_departure(error: BaseException | None, seen: set[int] | None = None) -> bool:
-    """Whether an error is nothing but the `ClientDisconnected` that `send()` raised, or what a framework made of it: an
-    error raised from it, or a group that holds only such."""
-    seen = set() if seen is None else seen
-    while error is not None and id(error) not in seen:  # causes can form a ring
-        seen.add(id(error))
-        if isinstance(error, ClientDisconnected):
-            return True
-        nested = getattr(error, "exceptions", None)
-        if isinstance(nested, tuple) and nested:
-            return all(is_departure(each, seen) for each in nested)
-        error = error.__cause__ or error.__context__
-    return False
+class Departure(enum.Enum):
+    """What an application's error has to do with its client's having gone; see `departure_of`."""
+
+    TOLD = enum.auto()
+    """It is the `ClientDisconnected` that `send()` raised, or was raised from it (`raise ... from`)."""
+
+    NAMED = enum.auto()
+    """It is a framework's own class for a client that has gone, such as `starlette.requests.ClientDisconnect`."""
+
+    MEANWHILE = enum.auto()
+    """It was raised while one of these was handled. It may be a wrapper, or a mistake in the clean-up."""
+
+
+DEPARTURE_NAMES = frozenset(
+    {"ClientDisconnect", "ClientDisconnected", "WebSocketDisconnect", "WebSocketDisconnected", "RequestAborted"}
+)
+"""Names of classes by which frameworks tell that a client has gone."""
+
+
+def departure_of(error: BaseException | None, seen: frozenset[int] = frozenset()) -> Departure | None:
+    """How an error came of a client's having gone; None when it did not, as far as can be seen.
+
+    To be asked only when the client has gone. What is raised from a departure (`from error`) is one too, and a group
+    is one when all in it are. What is raised *while* a departure is handled is told apart, because a mistake in the
+    handler looks the same; with `from None` it is an error of its own.
+    """
+    if error is None or id(error) in seen:  # causes can form a ring
+        return None
+    seen |= {id(error)}
+    if isinstance(error, ClientDisconnected):
+        return Departure.TOLD
+    if any(kind.__name__ in DEPARTURE_NAMES for kind in type(error).__mro__):
+        return Departure.NAMED
+    if isinstance(error, BaseExceptionGroup):
+        found = [departure_of(each, seen) for each in error.exceptions]
+        kinds = [kind for kind in found if kind is not None]
+        return max(kinds, key=lambda kind: kind.value) if len(kinds) == len(found) else None
+    if error.__cause__ is not None:
+        return departure_of(error.__cause__, seen)
+    if not error.__suppress_context__ and departure_of(error.__context__, seen) is not None:
+        return Departure.MEANWHILE
+    return None
+
+
+def place_of(error: BaseException) -> str:
+    """Where an error was raised, as `file.py:12`; "" when it has no traceback."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None:
+        return ""
+    return f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}"

@@ -128,3 +128,14 @@ cdef extern from "fa_websocket.h" nogil:
     uint64_t fa_ws_unmask(char *out, const char *src, size_t n, const uint8_t *key, uint64_t offset)
     uint32_t fa_utf8_step(uint32_t state, const char *p, size_t n)
     bint fa_ws_is_close_code(uint32_t code)
+
+
+cdef extern from "fa_fatal.h" nogil:
+    ctypedef struct fa_fatal:
+        pass
+
+    void fa_fatal_install(fa_fatal *before, void (*handler)(int) noexcept)
+    void fa_fatal_restore(fa_fatal *before, void (*handler)(int) noexcept)
+    void fa_fatal_pass_on(fa_fatal *before, int number)
+    void fa_fatal_write(int fd, const char *p, size_t n)
+    int fa_process()

@@ -7,22 +7,46 @@ changes with `log_level`), `fastasgi.access`, `fastasgi.asgi`.
 from __future__ import annotations
 
 import configparser
+import contextlib
 import copy
-import http
+import fnmatch
 import json
 import logging
 import logging.config
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
-from typing import Any, Literal, cast
+from typing import Any, NamedTuple, Protocol, cast
 
-from .errors import ConfigError, StartupError
+from .errors import ConfigError, Departure, StartupError, departure_of, place_of
+from .formatters import (
+    ACCESS_LINE,
+    JSON_ACCESS_FIELDS,
+    TRACE,
+    AccessFormatter,
+    ColourizedFormatter,
+    DefaultFormatter,
+    JsonFormatter,
+    Line,
+    RequestIdFilter,
+    compile_json,
+    compile_line,
+    request_id,
+)
+from .outlet import ConsoleHandler
 
-TRACE = 5
-"""Below debug: every message between server and application."""
-
-logging.addLevelName(TRACE, "TRACE")
+__all__ = [
+    "TRACE_LOG_LEVEL",
+    "AccessFormatter",
+    "ColourizedFormatter",
+    "ConsoleHandler",
+    "DefaultFormatter",
+    "JsonFormatter",
+    "RequestIdFilter",
+    "reopen_files",
+    "request_id",
+]
 
 LOGGER_NAMES = ("fastasgi.error", "fastasgi.access", "fastasgi.asgi")
 
@@ -30,129 +54,61 @@ server_logger = logging.getLogger("fastasgi.error")
 access_logger = logging.getLogger("fastasgi.access")
 asgi_logger = logging.getLogger("fastasgi.asgi")
 
-ACCESS_FORMAT = '%(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s'
+ACCESS_FORMAT = f"%(levelprefix)s {ACCESS_LINE}"
 
-Style = Literal["%", "{", "$"]
+TRACE_LOG_LEVEL = TRACE
 
-_LEVEL_COLORS = {TRACE: "34", 10: "36", 20: "32", 30: "33", 40: "31", 50: "91"}
-_STATUS_COLORS = {1: "97", 2: "32", 3: "33", 4: "31", 5: "91"}
-_PHRASES = {int(status): f"{int(status)} {status.phrase}" for status in http.HTTPStatus}
-
-
-def _colored(text: str, code: str | None) -> str:
-    return f"\x1b[{code}m{text}\x1b[0m" if code else text
+_OURS = {
+    f"fastasgi.logging.{kind.__name__}": kind for kind in (DefaultFormatter, AccessFormatter, JsonFormatter)
+}
 
 
-class _ColorFormatter(logging.Formatter):
-    """Adds `levelprefix`: the level in its colour, a colon, and spaces to nine columns."""
+class Bypass(NamedTuple):
+    """How compiled code writes access lines itself: where to, and by which steps."""
 
-    stream_name = "stderr"
-
-    def __init__(
-        self,
-        fmt: str | None = None,
-        datefmt: str | None = None,
-        style: Style = "%",
-        use_colors: bool | None = None,
-    ) -> None:
-        if use_colors is None:
-            use_colors = _is_terminal(getattr(sys, self.stream_name))
-        self.use_colors = use_colors
-        super().__init__(fmt=fmt, datefmt=datefmt, style=style)
-
-    def level_prefix(self, record: logging.LogRecord) -> str:
-        name = record.levelname
-        shown = _colored(name, _LEVEL_COLORS.get(record.levelno)) if self.use_colors else name
-        return f"{shown}:{' ' * (8 - len(name))}"
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        """The line of a record."""
-        record = copy.copy(record)
-        record.__dict__["levelprefix"] = self.level_prefix(record)
-        if self.use_colors and "color_message" in record.__dict__:
-            record.msg = record.__dict__["color_message"]
-            record.__dict__["message"] = record.getMessage()
-        return super().formatMessage(record)
+    fd: int
+    line: Line
+    use_colors: bool
 
 
-class DefaultFormatter(_ColorFormatter):
-    """For everything but access lines. `%(levelprefix)s` is the coloured level."""
+def can_bypass(logger: logging.Logger) -> Bypass | None:
+    """Where compiled code may write access lines itself, or None.
 
-
-class AccessFormatter(_ColorFormatter):
-    """For access records, whose args are `(client_addr, method, full_path, http_version, status_code)`.
-
-    Gives the format `client_addr`, `method`, `full_path`, `http_version`, `request_line` and `status_code`
-    (with its phrase). A record with other args, by an application that uses this logger, is formatted as it
-    is.
-    """
-
-    stream_name = "stdout"
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        """The line of a record."""
-        if not isinstance(record.args, tuple) or len(record.args) != 5:
-            return f"{self.level_prefix(record)} {record.getMessage()}"
-        client_addr, method, full_path, http_version, status = record.args
-        request_line = f"{method} {full_path} HTTP/{http_version}"
-        record = copy.copy(record)
-        record.__dict__.update(
-            client_addr=client_addr,
-            method=method,
-            full_path=full_path,
-            http_version=http_version,
-            request_line=_colored(request_line, "1") if self.use_colors else request_line,
-            status_code=self._status(cast(int, status)),
-        )
-        return super().formatMessage(record)
-
-    def _status(self, status: int) -> str:
-        text = _PHRASES.get(status, str(status))
-        return _colored(text, _STATUS_COLORS.get(status // 100)) if self.use_colors else text
-
-
-def _is_terminal(stream: Any) -> bool:
-    try:
-        return bool(stream.isatty())
-    except (AttributeError, ValueError):  # no stream (a service without one), or closed
-        return False
-
-
-def can_bypass(logger: logging.Logger) -> tuple[int, str, bool] | None:
-    """Where compiled code may write access lines itself: `(file descriptor, prefix, colours)`, or None.
-
-    Not None only if a record sent to `logger` would come out as exactly one line of our own: one plain
-    StreamHandler on the real stdout, an `AccessFormatter` with the built-in format, no filters, no
-    propagation, no record factory. A line is then the prefix (`INFO:     `), `client_addr - "METHOD path
-    HTTP/x.y" status phrase`, and a newline. What the stream holds is flushed; ask again after logging was set
-    up anew.
+    Not None only if a record sent to `logger` would come out as exactly the line that the steps make: one handler that
+    is ours or a plain StreamHandler, on the real stdout or stderr, with one of our formatters and a format that can be
+    compiled; no filters, no propagation, no record factory. What the stream holds is flushed; ask again after logging
+    was set up anew.
     """
     if logger.propagate or logger.filters or len(logger.handlers) != 1 or type(logger) is not logging.Logger:
         return None
     if not logger.isEnabledFor(logging.INFO) or logging.getLogRecordFactory() is not logging.LogRecord:
         return None
     handler = logger.handlers[0]
-    if type(handler) is not logging.StreamHandler or handler.filters or handler.level > logging.INFO:
+    if type(handler) not in (logging.StreamHandler, ConsoleHandler):
         return None
-    formatter = handler.formatter
-    if (
-        type(formatter) is not AccessFormatter
-        or handler.stream is not sys.stdout
-        or handler.terminator != "\n"
-    ):
+    assert isinstance(handler, logging.StreamHandler)
+    if handler.filters or handler.level > logging.INFO or handler.terminator != "\n":
         return None
-    if formatter._fmt != ACCESS_FORMAT or type(formatter._style) is not logging.PercentStyle:
+    if handler.stream not in (sys.stdout, sys.stderr):
+        return None
+    line = _compiled(handler.formatter)
+    if line is None:
         return None
     try:
         fd = handler.stream.fileno()
         handler.flush()
     except (AttributeError, OSError, ValueError):  # no file behind it, as under a test that captures output
         return None
-    level = logging.getLevelName(logging.INFO)
-    prefix = (
-        f"{_colored(level, _LEVEL_COLORS[20]) if formatter.use_colors else level}:{' ' * (8 - len(level))} "
-    )
-    return fd, prefix, formatter.use_colors
+    return Bypass(fd, line, bool(getattr(handler.formatter, "use_colors", False)))
+
+
+def _compiled(formatter: logging.Formatter | None) -> Line | None:
+    """The steps of a formatter that is exactly one of ours."""
+    if type(formatter) is JsonFormatter:
+        return compile_json(formatter.access_fields)
+    if type(formatter) is AccessFormatter and type(formatter._style) is logging.PercentStyle:
+        return compile_line(formatter._style._fmt, formatter.use_colors)
+    return None
 
 
 def log_startup_error(error: StartupError) -> None:
@@ -160,6 +116,49 @@ def log_startup_error(error: StartupError) -> None:
     if error.details:
         server_logger.error("%s", error.details)
     server_logger.error("%s", error)
+
+
+class Noted(Protocol):
+    """What is known of a request; `_notes.Notes`."""
+
+    @property
+    def request_id(self) -> str | None: ...
+
+
+_DEPARTURE_LEVELS = {
+    Departure.TOLD: logging.DEBUG,
+    Departure.NAMED: logging.INFO,
+    Departure.MEANWHILE: logging.WARNING,
+}
+
+
+def log_app_error(
+    error: BaseException, method: str, raw_path: bytes, notes: Noted | None, client_gone: bool
+) -> None:
+    """Say that the application ended with an error while it served a request.
+
+    When the client has gone and the error comes of that, it is one line instead of a traceback: at debug for the
+    `ClientDisconnected` that we raised ourselves, at info for a framework's class of that meaning, at warning for
+    another error that was raised while one of these was handled.
+    """
+    extra = None if notes is None or notes.request_id is None else {"request_id": notes.request_id}
+    departure = departure_of(error) if client_gone else None
+    if departure is None:
+        server_logger.error("Exception in ASGI application", exc_info=error, extra=extra)
+        return
+    kind = type(error)
+    server_logger.log(
+        _DEPARTURE_LEVELS[departure],
+        "client left: %s %s ended with %s.%s: %s (%s)",
+        method,
+        raw_path.decode("ascii", "replace"),
+        kind.__module__,
+        kind.__qualname__,
+        error,
+        place_of(error),
+        exc_info=error if server_logger.isEnabledFor(TRACE) else None,
+        extra=extra,
+    )
 
 
 def level_number(level: str | int) -> int:
@@ -170,17 +169,25 @@ def level_number(level: str | int) -> int:
 
 
 def configure(
-    log_config: Any, *, level: str | int | None, access_log: bool = True, use_colors: bool | None = None
+    log_config: Any,
+    *,
+    level: str | int | None,
+    access_log: bool = True,
+    use_colors: bool | None = None,
+    log_format: str = "text",
+    access_log_format: str | None = None,
+    with_request_id: bool = False,
 ) -> None:
     """Set up `logging`: a dict, a ConfigParser, an open .ini file, or the path of a .json, .yaml or .ini
     file.
 
-    None leaves logging as it is, except for what `level` (None: as it is) and `access_log` ask for. Raises
-    `ConfigError`.
+    None leaves logging as it is, except for what `level` (None: as it is) and `access_log` ask for. The formats are
+    given to those formatters of a dict that are ours. Raises `ConfigError`.
     """
     if log_config is not None:
+        formats = (log_format, access_log_format, with_request_id)
         try:
-            _apply(read_log_config(log_config), use_colors)
+            _apply(read_log_config(log_config), use_colors, formats)
         except ConfigError:
             raise
         except Exception as error:  # logging.config raises whatever the handlers' constructors raise
@@ -192,6 +199,13 @@ def configure(
     if not access_log:
         access_logger.handlers = []
         access_logger.propagate = False
+
+
+def takes_formats(log_config: Any) -> bool:
+    """Whether the options for formats reach this log_config: it is a dict, or a file that holds one."""
+    if isinstance(log_config, str):
+        return log_config.endswith((".json", ".yaml", ".yml"))
+    return isinstance(log_config, Mapping) and not isinstance(log_config, configparser.RawConfigParser)
 
 
 def read_log_config(source: Any) -> Any:
@@ -220,15 +234,67 @@ def _read_yaml(path: str) -> Any:
         return yaml.safe_load(file)
 
 
-def _apply(source: Any, use_colors: bool | None) -> None:
+def _apply(source: Any, use_colors: bool | None, formats: tuple[str, str | None, bool]) -> None:
     # A ConfigParser is a Mapping too.
     if isinstance(source, configparser.RawConfigParser) or not isinstance(source, Mapping):
         ini = cast("str | configparser.RawConfigParser", source)
         logging.config.fileConfig(ini, disable_existing_loggers=False)
         return
     settings = copy.deepcopy(dict(source))
-    if use_colors is not None:
-        for name in ("default", "access"):
-            if name in settings.get("formatters", {}):
-                settings["formatters"][name]["use_colors"] = use_colors
+    for name, formatter in settings.get("formatters", {}).items():
+        if use_colors is not None and name in ("default", "access"):
+            formatter["use_colors"] = use_colors
+        _set_format(formatter, *formats)
     logging.config.dictConfig(settings)
+
+
+def _set_format(
+    formatter: dict[str, Any], log_format: str, access_log_format: str | None, with_request_id: bool
+) -> None:
+    """Let a formatter of a dict, if it is ours, make the lines that the options ask for."""
+    kind = _OURS.get(formatter.get("()", ""), formatter.get("()"))
+    if log_format == "json" and kind in (DefaultFormatter, AccessFormatter):
+        formatter.clear()
+        kind = formatter["()"] = JsonFormatter
+    if kind is JsonFormatter and "access_fields" not in formatter:
+        extra = ("request_id",) if with_request_id else ()
+        formatter["access_fields"] = access_log_format or (*JSON_ACCESS_FIELDS, *extra)
+    elif kind is AccessFormatter and access_log_format is not None:
+        formatter["fmt"] = f"%(levelprefix)s {access_log_format}"
+
+
+def exclusion(globs: Iterable[str] | None) -> re.Pattern[bytes] | None:
+    """The pattern of paths that are not logged; None when there are none. `*` is anything, also `/`."""
+    found = [fnmatch.translate(glob) for glob in globs or ()]
+    return re.compile("|".join(found).encode("utf-8")) if found else None
+
+
+def reopen_files() -> int:
+    """Close and open anew every file that handlers write to, for tools that move log files away; returns how many.
+
+    Safe to call from any thread; on a signal, by `loop.add_signal_handler`, not from within a line that is written.
+    """
+    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    found = {id(each): each for logger in loggers for each in getattr(logger, "handlers", [])}
+    targets = [getattr(each, "target", None) for each in found.values()]  # of MemoryHandler
+    found |= {id(each): each for each in targets if each is not None}
+    reopened = 0
+    for handler in found.values():
+        if isinstance(handler, logging.FileHandler):
+            reopened += _reopen(handler)
+    return reopened
+
+
+def _reopen(handler: logging.FileHandler) -> bool:
+    """Open the file of one handler anew. If that fails, the next record tries again, and says so if it must."""
+    handler.acquire()
+    try:
+        stream, handler.stream = handler.stream, None
+        if stream is None:
+            return False  # `delay`: not open yet
+        stream.close()
+        with contextlib.suppress(OSError):
+            handler.stream = handler._open()
+        return handler.stream is not None
+    finally:
+        handler.release()

@@ -35,7 +35,8 @@ from .accepting import Acceptor
 from .banner import announce
 from .errors import EXIT_CRASH, EXIT_OK, StartupError
 from .lifespan import Lifespan
-from .logging import can_bypass, server_logger
+from .logging import can_bypass, exclusion, server_logger
+from .outlet import flush_late
 
 if sys.platform == "linux":
     from ._poller import Poller
@@ -364,11 +365,13 @@ class Server:
         logger = logging.getLogger("fastasgi.access")
         if not self.config.access_log or not logger.isEnabledFor(logging.INFO) or not logger.hasHandlers():
             return None
+        excluded = exclusion(self.config.access_log_exclude)
         bypass = can_bypass(logger)
-        if bypass is None or bypass[2]:  # colours depend on the status: logging paints them
-            return AccessLog(self._loop, logger=logger)
-        fd, prefix, _ = bypass
-        return AccessLog(self._loop, fd, prefix.encode())
+        if bypass is None:
+            return AccessLog(self._loop, logger=logger, exclude=excluded)
+        return AccessLog(
+            self._loop, bypass.fd, bypass.line, use_colors=bypass.use_colors, exclude=excluded
+        )
 
     async def main_loop(self) -> None:
         """Wait until something asks for the end."""
@@ -419,6 +422,7 @@ class Server:
         assert self._runtime is not None and self._loop is not None
         self._ticker = self._loop.call_later(self._runtime.tick_interval_s, self._tick)
         self._runtime.tick()
+        flush_late()
 
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Drain, and end the application. `sockets` are closed too."""
@@ -454,8 +458,8 @@ class Server:
             self._ticker.cancel()
         if self._poller is not None:
             self._poller.close()
-        if self._runtime is not None:
-            self._runtime.flush_access_log()
+        if self._runtime is not None and self._runtime.access is not None:
+            self._runtime.access.close()
         self.slot.state = State.GONE
         self._has_ended = True
 

@@ -81,6 +81,7 @@ SAMPLES = {
     "reload_includes": ("*.html", ["*.html"]),
     "reload_excludes": ("*.tmp", ["*.tmp"]),
     "access_log_exclude": ("/health", ["/health"]),
+    "access_log_format": ("%(status)s", "%(status)s"),
     "log_format": ("json", "json"),
     "ssl_version": ("TLSv1.2", ssl.TLSVersion.TLSv1_2),
     "ssl_cert_reqs": ("2", ssl.CERT_REQUIRED),

@@ -1,6 +1,7 @@
 """A client that goes before, within or after its answer; and work that goes on after it."""
 
 import asyncio
+import contextlib
 import gc
 
 import pytest
@@ -377,3 +378,88 @@ async def test_a_suspended_application_is_not_collected():
         gc.collect()
         gate[1].set_result(None)
         await until(lambda: gate[-1] == "done")
+
+
+# --- errors that come of it -----------------------------------------------------------------------
+
+
+class ClientDisconnect(Exception):
+    """As starlette names what `request.stream()` raises on http.disconnect."""
+
+
+async def reads_all(receive):
+    """The way of starlette."""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect("reading the upload")
+        if not message["more_body"]:
+            return
+
+
+async def an_upload(app, how):
+    """The client leaves in the middle of it: what was logged."""
+    async with serving(app) as bench:
+        peer = bench.connect()
+        peer.feed(request("POST", "/upload", length=10) + b"half")
+        await turn(5)
+        if how != "stays":
+            leave(peer, how)
+        await turn(10)
+        return peer.output
+
+
+@pytest.mark.pins("response.departure-one-line")
+@pytest.mark.parametrize("how", ["eof", "lost", "reset"])
+async def test_a_frameworks_own_disconnect_is_one_line(how, caplog):
+    async def app(scope, receive, send):
+        await reads_all(receive)
+
+    with caplog.at_level("DEBUG", "fastasgi.error"):
+        await an_upload(app, how)
+    (record,) = [record for record in caplog.records if "client left" in record.message]
+    assert record.levelname == "INFO"
+    assert record.message.startswith(
+        "client left: POST /upload ended with test_disconnect.ClientDisconnect: "
+        "reading the upload (" + __file__
+    )
+    assert record.exc_info is None
+    assert not complaints(caplog)
+
+
+@pytest.mark.pins("response.departure-one-line")
+@pytest.mark.parametrize("how", ["eof", "lost", "reset"])
+async def test_an_error_in_the_clean_up_is_not_hidden(how, caplog):
+    async def app(scope, receive, send):
+        try:
+            await reads_all(receive)
+        except ClientDisconnect:
+            {}["no such key"]
+
+    await an_upload(app, how)
+    (record,) = [record for record in caplog.records if "client left" in record.message]
+    assert record.levelname == "WARNING"
+    assert "ended with builtins.KeyError: 'no such key' (" + __file__ in record.message
+
+
+@pytest.mark.pins("response.departure-one-line")
+@pytest.mark.parametrize("how", ["eof", "lost", "reset"])
+async def test_an_error_beside_the_disconnect_is_an_error(how, caplog):
+    async def app(scope, receive, send):
+        with contextlib.suppress(ClientDisconnect):
+            await reads_all(receive)
+        raise LookupError("bug")
+
+    await an_upload(app, how)
+    (record,) = complaints(caplog)
+    assert record.exc_info[0] is LookupError
+
+
+@pytest.mark.pins("response.departure-one-line")
+async def test_such_an_error_while_the_client_is_there_is_an_error(caplog):
+    async def app(scope, receive, send):
+        raise ClientDisconnect("of a client of the application")
+
+    assert (await an_upload(app, "stays")).startswith(b"HTTP/1.1 500 ")
+    (record,) = complaints(caplog)
+    assert record.exc_info[0] is ClientDisconnect

@@ -1,5 +1,7 @@
 """errors: whose fault it is decides the type; standard handlers catch what they expect."""
 
+from collections.abc import Callable
+
 import pytest
 
 from fastasgi import errors
@@ -40,3 +42,105 @@ def test_config_error_names_its_option() -> None:
 
 def test_exit_codes_are_those_of_the_manual() -> None:
     assert (errors.EXIT_OK, errors.EXIT_CRASH, errors.EXIT_USAGE, errors.EXIT_STARTUP) == (0, 1, 2, 3)
+
+
+# --- departures ---------------------------------------------------------------------------------------------------
+
+
+class ClientDisconnect(Exception):
+    """As starlette names its own."""
+
+
+class Wrapped(ClientDisconnect):
+    pass
+
+
+TOLD, NAMED, MEANWHILE = errors.Departure.TOLD, errors.Departure.NAMED, errors.Departure.MEANWHILE
+
+
+def raised(function: Callable[[], None]) -> Exception:
+    try:
+        function()
+    except Exception as error:
+        return error
+    raise AssertionError("expected an error")
+
+
+def from_gone() -> None:
+    try:
+        raise errors.ClientDisconnected("gone")
+    except OSError as error:
+        raise LookupError("no answer") from error
+
+
+def while_gone() -> None:
+    try:
+        raise errors.ClientDisconnected("gone")
+    except OSError:
+        raise LookupError("a mistake in the clean-up")  # noqa: B904
+
+
+def while_named() -> None:
+    try:
+        raise ClientDisconnect
+    except Exception:
+        raise LookupError("a mistake in the clean-up")  # noqa: B904
+
+
+def from_none() -> None:
+    try:
+        raise errors.ClientDisconnected("gone")
+    except OSError:
+        raise LookupError("an error of its own") from None
+
+
+def named_while_gone() -> None:
+    try:
+        raise errors.ClientDisconnected("gone")
+    except OSError:
+        raise ClientDisconnect  # noqa: B904
+
+
+def cause_beats_context() -> None:
+    try:
+        raise errors.ClientDisconnected("gone")
+    except OSError:
+        raise LookupError from KeyError("another")
+
+
+@pytest.mark.parametrize(
+    ("error", "departure"),
+    [
+        (errors.ClientDisconnected("gone"), TOLD),
+        (raised(from_gone), TOLD),
+        (ClientDisconnect(), NAMED),
+        (Wrapped(), NAMED),
+        (raised(named_while_gone), NAMED),
+        (raised(while_gone), MEANWHILE),
+        (raised(while_named), MEANWHILE),
+        (raised(from_none), None),
+        (raised(cause_beats_context), None),
+        (LookupError(), None),
+        (OSError(32, "Broken pipe"), None),
+        (None, None),
+        (ExceptionGroup("x", [errors.ClientDisconnected("a"), errors.ClientDisconnected("b")]), TOLD),
+        (ExceptionGroup("x", [errors.ClientDisconnected("a"), ClientDisconnect()]), NAMED),
+        (ExceptionGroup("x", [ExceptionGroup("y", [raised(while_gone)]), ClientDisconnect()]), MEANWHILE),
+        (ExceptionGroup("x", [errors.ClientDisconnected("a"), LookupError("bug")]), None),
+    ],
+)
+def test_departures(error: Exception | None, departure: errors.Departure | None) -> None:
+    assert errors.departure_of(error) is departure
+
+
+def test_a_ring_of_causes_ends() -> None:
+    first, second = LookupError(), LookupError()
+    first.__cause__, second.__cause__ = second, first
+    assert errors.departure_of(first) is None
+
+
+def test_the_place_of_an_error() -> None:
+    assert errors.place_of(LookupError()) == ""
+    path, _, line = errors.place_of(raised(from_none)).rpartition(":")
+    assert path == __file__
+    assert int(line) > 0

@@ -20,7 +20,8 @@ LINES = [
     {"errors", "asgi", "version", "suggest", "owners", "waits", "_live"},
     {"_awaitables"},
     {"middleware", "middleware.asgi2", "middleware.wsgi"},
-    {"kinds", "logging", "import_trouble", "discover"},
+    {"formatters", "outlet", "kinds", "import_trouble", "discover"},
+    {"logging"},
     {"fields", "importer", "sockets"},
     {"banner"},
     {"options.declaring"},
@@ -30,7 +31,7 @@ LINES = [
     {"config"},
     # L1: plain Python of the process; engines and shared numbers
     {"lifespan", "_scoreboard"},
-    {"_runtime"},
+    {"_runtime", "_notes"},
     {"_head", "_response", "_access", "_deflate"},
     {"_request", "_frames", "_handshake"},
     # L2: connections as bytes in and out

@@ -45,8 +45,8 @@ LOGGING_CONFIG: dict[str, Any] = {
         },
     },
     "handlers": {
-        "default": {"formatter": "default", "class": "logging.StreamHandler", "stream": "ext://sys.stderr"},
-        "access": {"formatter": "access", "class": "logging.StreamHandler", "stream": "ext://sys.stdout"},
+        "default": {"formatter": "default", "class": "fastasgi.logging.ConsoleHandler", "stream": "ext://sys.stderr"},
+        "access": {"formatter": "access", "class": "fastasgi.logging.ConsoleHandler", "stream": "ext://sys.stdout"},
     },
     "loggers": {
         "fastasgi": {"handlers": ["default"], "level": "INFO", "propagate": False},
