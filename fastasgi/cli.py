@@ -43,7 +43,7 @@ class FieldOption(click.Option):
             default=None,
             multiple=declared.repeatable,
             metavar=None if is_switch else declared.kind.metavar or "BOOLEAN",
-            help=f"{declared.doc}{_default_note(declared)}",
+            help=f"{declared.doc}{' May be repeated.' if declared.repeatable else ''}{_default_note(declared)}",
         )
 
 
@@ -111,7 +111,7 @@ def _parameters() -> list[click.Parameter]:
     """The argument and one option for each field that has one, then those that only ask."""
     asking = click.Option
     return [
-        click.Argument(["app"], required=False, metavar="APP"),
+        click.Argument(["app"], required=False, metavar="[APP]"),
         *(FieldOption(declared) for declared in FIELDS.values() if declared.cli_name is not None),
         asking(["--print-config"], is_flag=True, help="Show every value and where it comes from."),
         asking(["--check-config"], is_flag=True, help="Check all values and end."),

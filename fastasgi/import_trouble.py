@@ -44,25 +44,17 @@ def missing_module(name: str) -> StartupError:
 
 def failed_import(target: str, error: BaseException) -> StartupError:
     """The module is there, and importing it raises."""
-    what = f"{type(error).__name__}: {error}".rstrip(": ")
-    cure = _cure(target, error)
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        what = f"it needs {error.name!r}, which is not installed"
-        if cure:
-            what = f"it needs {error.name!r}, which is not found"
+    what, cure = f"{type(error).__name__}: {error}".rstrip(": "), ""
+    circle = _circle(error)
+    if circle:
+        what, cure = circle
+    elif isinstance(error, ModuleNotFoundError) and error.name:
+        cure = _cure_for_missing(target, error.name)
+        what = f"it needs {error.name!r}, which is not {'found' if cure else 'installed'}"
+    elif isinstance(error, ImportError) and "relative import" in str(error):
+        cure = _cure_for_relative(target)
     sentence = f"importing {target!r} failed: {what}{line_of(error)}{f'; {cure}' if cure else ''}"
     return StartupError(sentence, details=user_traceback(error))
-
-
-def _cure(target: str, error: BaseException) -> str:
-    if isinstance(error, ModuleNotFoundError):
-        return _cure_for_missing(target, error.name or "")
-    text = str(error)
-    if "relative import" in text:
-        return _cure_for_relative(target)
-    if "partially initialized module" in text or "circular import" in text:
-        return _cure_for_circle(error)
-    return ""
 
 
 def _cure_for_missing(target: str, name: str) -> str:
@@ -77,24 +69,29 @@ def _cure_for_relative(target: str) -> str:
     return f"it belongs to a package: add --app-dir .. and name the application {folder}.{target}:..."
 
 
-def _cure_for_circle(error: BaseException) -> str:
-    """Name the modules that import each other; or the file that hides a package of the same name."""
+def _circle(error: BaseException) -> tuple[str, str] | None:
+    """What happened and the cure, where modules import each other, or a file hides a package of its name."""
     modules = [
         frame.f_globals.get("__name__", "?")
         for frame, _ in traceback.walk_tb(_user_frames(error))
         if frame.f_code.co_name == "<module>"
     ]
-    last = modules[-1] if modules else "?"
     if isinstance(error, ImportError):
-        again = error.name or last
-    else:
-        again = getattr(getattr(error, "obj", None), "__name__", last)
-    if again == last:
-        file = os.path.basename(getattr(sys.modules.get(again), "__file__", None) or f"{again}.py")
-        return f"{file} imports itself: if it was to import a package named {again!r}, rename the file"
-    between = modules[modules.index(again) + 1 :] if again in modules else modules[-1:]
-    chain = " imports ".join([again, *between, again])
-    return f"{chain}, which is not complete yet: move what both need into a module of its own"
+        again = error.name
+    else:  # an attribute of a module that is not complete
+        module = getattr(error, "obj", None) if isinstance(error, AttributeError) else None
+        again = module.__name__ if isinstance(module, ModuleType) else None
+    if again is None or again not in modules:
+        return None
+    if again == modules[-1]:
+        if isinstance(error, AttributeError):
+            return None  # a module may look at itself
+        return (
+            f"{again.rpartition('.')[2]}.py imports itself",
+            f"if it was to import a package named {again!r}, rename the file",
+        )
+    chain = " imports ".join([*modules[modules.index(again) :], again])
+    return f"{chain}, which is not complete yet", "move what both need into a module of its own"
 
 
 def _wrong_directory(name: str, start: str) -> str | None:

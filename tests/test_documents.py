@@ -24,7 +24,7 @@ README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 CONTRIBUTING = ROOT / ".github" / "CONTRIBUTING.md"
 NAMING = [README, ARCHITECTURE, CONTRIBUTING]
-LINKING = [*NAMING, ROOT / "CHANGELOG.md"]
+LINKING = [*NAMING, ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md")]
 
 # A path is named from the root, or within one of these.
 FOLDERS = [ROOT, PACKAGE, ROOT / "tests", ROOT / "csrc", ROOT / "bench"]
