@@ -163,7 +163,7 @@ def test_what_startup_left(client):
 @without("django", "quart")
 def test_a_websocket_without_a_route_is_refused(visit, client):
     key = {"sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==", "sec-websocket-version": "13"}
-    answer = client.get("/websocket", headers={"connection": "Upgrade", "upgrade": "websocket", **key})
+    answer = client.get("/no-websocket", headers={"connection": "Upgrade", "upgrade": "websocket", **key})
     assert answer.status_code == 403
     assert client.get("/hello").text == "hello"
 
