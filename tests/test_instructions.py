@@ -1,8 +1,7 @@
-"""The instruction budget of a plain GET: what a change to the engine costs, whatever the machine is doing.
+"""The instruction budgets of `bench/budgets.json`: what a change to the engine costs, whatever the machine is doing.
 
-Counted by callgrind in process, from `feed` to the bytes of the answer (`bench/callgrind.py`); repeatable to a
-fraction of a percent, so the budget is a number and not a ratio. Only for the version and the kind of build that
-it was set for.
+Counted by callgrind in process, from `feed` to the bytes of the answer; repeatable to a fraction of a percent, so a
+budget is a number and not a ratio. They hold for the builds of CPython that they were counted on.
 """
 
 import importlib.util
@@ -15,21 +14,19 @@ import pytest
 BENCH = Path(__file__).resolve().parent.parent / "bench"
 sys.path.insert(0, str(BENCH))
 
+import budgets  # noqa: E402
 import callgrind  # noqa: E402
 
-# For a CPython 3.13 that was built without profile-guided optimization and with a shared library, where uvicorn's
-# httptools protocol takes 164,200; a better build of the interpreter takes less of both.
-BUDGETS = {(3, 13): 22_000}
-REQUESTS = 1000
 OTHER_BUILDS = ("FASTASGI_DEBUG", "FASTASGI_SANITIZE", "FASTASGI_COVERAGE")
+BUDGET = budgets.Count(1000, {"parse": 600, "encode": 400})
 
 
 def why_not():
-    """Why the budget says nothing here, None when it holds."""
+    """Why the budgets say nothing here, None when they hold."""
     if reason := callgrind.why_not():
         return reason
-    if sys.version_info[:2] not in BUDGETS:
-        return f"the budget is set for CPython {', '.join('.'.join(map(str, v)) for v in BUDGETS)}"
+    if budgets.build_name() not in budgets.load():
+        return f"no budgets were counted for {budgets.build_name()}"
     if other := [name for name in OTHER_BUILDS if os.environ.get(name, "0") not in ("", "0")]:
         return f"{other[0]} is set: not the build that users run"
     if importlib.util.find_spec("uvloop") is None:
@@ -38,10 +35,41 @@ def why_not():
 
 
 @pytest.mark.time_limit(300)
-def test_plain_get_stays_within_its_instructions():
+@pytest.mark.parametrize("scenario", budgets.SCENARIOS)
+def test_a_request_stays_within_its_instructions(scenario):
     if reason := why_not():
         pytest.skip(reason)
-    figure = callgrind.instructions_per_request(Path(sys.executable), requests=REQUESTS)
-    budget = BUDGETS[sys.version_info[:2]]
-    print(f"plain GET: {figure:,.0f} instructions, the budget is {budget:,}")
-    assert figure <= budget, f"a plain GET takes {figure:,.0f} instructions, the budget is {budget:,}"
+    fault = budgets.judge(scenario, budgets.measure(scenario), budgets.load()[budgets.build_name()][scenario])
+    assert fault is None, fault
+
+
+def test_what_is_within_two_percent_passes():
+    assert budgets.judge("plain", budgets.Count(1019, {"parse": 619, "encode": 400}), BUDGET) is None
+    assert budgets.judge("plain", budgets.Count(981, {"parse": 581, "encode": 400}), BUDGET) is None
+
+
+def test_what_grows_is_named_with_the_function_that_grew():
+    fault = budgets.judge("plain", budgets.Count(1100, {"parse": 610, "encode": 400, "log": 90}), BUDGET)
+    first, *functions = fault.splitlines()
+    assert first.startswith("plain: 1,100 instructions, the budget is 1,000 (+10.0%)")
+    assert [line.split() for line in functions] == [["+90", "log"], ["+10", "parse"]]
+
+
+def test_what_was_won_asks_for_a_new_budget():
+    fault = budgets.judge("plain", budgets.Count(600, {"parse": 600}), BUDGET)
+    assert "--record" in fault
+    assert "-400 encode" in fault
+
+
+def test_recording_keeps_other_builds_and_scenarios(tmp_path, monkeypatch):
+    monkeypatch.setattr(budgets, "FILE", tmp_path / "budgets.json")
+    monkeypatch.setattr(budgets, "build_name", lambda: "one")
+    budgets.record({"plain": BUDGET, "echo": BUDGET})
+    monkeypatch.setattr(budgets, "build_name", lambda: "other")
+    budgets.record({"plain": BUDGET})
+    monkeypatch.setattr(budgets, "build_name", lambda: "one")
+    budgets.record({"plain": budgets.Count(900, {})})
+    kept = budgets.load()
+    assert kept["other"]["plain"] == BUDGET
+    assert kept["one"]["echo"] == BUDGET
+    assert kept["one"]["plain"].total == 900
