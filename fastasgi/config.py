@@ -195,6 +195,7 @@ def load_env_file(path: str) -> None:
         raise StartupError(message) from None
     if not os.path.isfile(path):
         raise StartupError(f"env_file {path!r} does not exist; check the path or leave env_file out")
+    server_logger.info("Loading environment from %r", path)
     dotenv.load_dotenv(path)
 
 
