@@ -256,7 +256,7 @@ class Server:
         """Bind, start the application, accept connections. Raises `StartupError`. Returns with `started` still
         False where the end was asked for meanwhile."""
         config = self.config
-        began_s = time.monotonic() if self._began_s is None else self._began_s
+        began_s, self._began_s = self._began_s or time.monotonic(), None
         await config.load_in_loop()
         self._begin()
         if sockets is None:

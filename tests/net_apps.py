@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import threading
+import time
 
 
 def event(text):
@@ -170,6 +171,11 @@ async def main(scope, receive, send):
         await in_thread(receive, send)
     elif path == "/exit":
         await exiting(receive, send)
+    elif path == "/pid":
+        await answer(send, b"%d" % os.getpid())
+    elif path == "/block":
+        event("blocks")
+        time.sleep(60)
     elif path == "/go":
         gates.pop().set()
         await answer(send, b"gone")

@@ -51,10 +51,10 @@ LINES = [
     # L8: faces
     {"bench", "bench._load"},
     {"bench.websocket"},
-    {"launch", "embed"},
+    {"launch", "embed", "workers"},
     {"cli"},
     {"__init__"},
-    {"__main__"},
+    {"__main__", "pytest_plugin"},
 ]
 
 # Engines see bytes and numbers, nothing else.
