@@ -126,6 +126,8 @@ cdef class WebSocket(Handler):
                 if self.state == WIRE_OPEN:
                     self.arrived(message)
             elif event != FRAME_NONE:
+                if event >= FRAME_CLOSE:
+                    self.settle()       # what came before the end can still be answered
                 self._control(event)
         return n if self.state != WIRE_CLOSED else 0
 
