@@ -22,4 +22,5 @@ cdef class Waker:
     cdef WakerState state
 
     cdef int wake(self) except -1
+    cdef int wake_soon(self) except -1
     cdef int _soon(self) except -1

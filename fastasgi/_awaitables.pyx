@@ -3,7 +3,7 @@
 
 States of a Waker (`WakerState`):
 
-    PENDING -> DONE         wake()
+    PENDING -> DONE         wake(), wake_soon()
     PENDING -> CANCELLED    the task that waits is cancelled
 """
 
@@ -106,7 +106,7 @@ cdef class Waker:
         if callback is None:
             return 0
         if current_task(self._loop) is not None:
-            return self._soon()
+            return self._soon()     # a task runs: its frames are below this call
         self.callback = self.context = None
         PyContext_Enter(context)
         try:
@@ -114,6 +114,13 @@ cdef class Waker:
         finally:
             PyContext_Exit(context)
         return 0
+
+    cdef int wake_soon(self) except -1:
+        """The same in a later turn: for a caller whose own state the application must not meet."""
+        if self.state != WAKER_PENDING:
+            return 0
+        self.state = WAKER_DONE
+        return self._soon() if self.callback is not None else 0
 
     cdef int _soon(self) except -1:
         self._loop.call_soon(self.callback, self, context=self.context)

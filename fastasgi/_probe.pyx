@@ -102,3 +102,9 @@ def read_frames(list data_chunks, size_t max_bytes=1 << 24, offers=None):
             elif event != FRAME_NONE:
                 events.append(("close", parser.close_code, parser.close_reason))
     return events
+
+
+def negotiated(list offers):
+    """The value of Sec-WebSocket-Extensions that answers these of a client, or None; for tests."""
+    found = negotiate(offers)
+    return None if found is None else found.response

@@ -52,6 +52,6 @@ cdef class WebSocketSession(AppCall):
     cdef object _deny(self, str kind, dict message)
     cdef object _error(self, object kind)
     cdef list _accept_headers(self, dict message)
-    cdef int _log_accepted(self) except -1
+    cdef int _log(self, bint is_closed) except -1
     cdef int _give_up(self, int status, str text, int code) except -1
     cdef int _drop_messages(self) except -1

@@ -177,7 +177,7 @@ cdef class WebSocketSession(AppCall):
         self.state = SESSION_OPEN if socket.channel is not None else SESSION_CLOSED
         self.opening = None
         self.handshake = None
-        self._log_accepted()
+        self._log(False)
         return socket.drain() if self.runtime.draining else 0
 
     cdef list _accept_headers(self, dict message):
@@ -201,10 +201,18 @@ cdef class WebSocketSession(AppCall):
             headers.append((name, value))
         return headers
 
-    cdef int _log_accepted(self) except -1:
+    cdef int _log(self, bint is_closed) except -1:
+        """The lines for the beginning, as other servers have it, and for the end, with the last ping's round trip."""
+        cdef Channel channel = self.channel
+        if channel is None or not logger.isEnabledFor(10 if is_closed else 20):
+            return 0
         try:
-            client = client_name(self.channel.client).decode() if self.channel is not None else ""
-            logger.info('%s - "WebSocket %s" [accepted]', client, self.target.decode("ascii", "replace"))
+            client, target = client_name(channel.client).decode(), self.target.decode("ascii", "replace")
+            if is_closed:
+                logger.debug('%s - "WebSocket %s" [closed %d] ping %.1f ms', client, target, self.close_code,
+                             self.socket.round_trip_ns / 1e6)
+            else:
+                logger.info('%s - "WebSocket %s" [accepted]', client, target)
         except Exception as error:          # of a handler that the user has plugged in: the WebSocket goes on
             self._report(error)
         return 0
@@ -343,7 +351,7 @@ cdef class WebSocketSession(AppCall):
     cdef int wake(self) except -1:
         """Wake who waits for a message, if there is one. The application may run within this call."""
         cdef Waker waker = self.waker
-        if self.next is None and self.state != SESSION_CLOSED:
+        if self.next is None:
             return 0
         if self.message_waiters is not None:
             self._wake(self.message_waiters)
@@ -355,8 +363,10 @@ cdef class WebSocketSession(AppCall):
     cdef int closed(self, int code, str reason) except -1:
         """No message comes or goes any more. The first call says why; the one for the lost connection lets go of it."""
         if self.state != SESSION_CLOSED:
-            self.state = SESSION_CLOSED
             self.close_code, self.close_reason = code, reason
+            if self.state == SESSION_OPEN:
+                self._log(True)
+            self.state = SESSION_CLOSED
             self.opening = None
             self.handshake = None
         if self.socket is None or self.socket.channel is None:
@@ -364,7 +374,10 @@ cdef class WebSocketSession(AppCall):
             self.socket = None
         if self.writable_waiters is not None:
             self._wake(self.writable_waiters)
-        return self.wake()
+        if self.message_waiters is not None:
+            self._wake(self.message_waiters)
+        # Not at once: this may be called from anywhere, also while the output of several connections is written.
+        return self.waker.wake_soon() if self.waker is not None else 0
 
     # --- the end of the application ---------------------------------------------------------------------------------
 

@@ -106,7 +106,10 @@ cdef class WebSocket(Handler):
 
     cdef int expired(self, Timeout timeout) except -1:
         if timeout == TIMEOUT_WS_CLOSE:
-            return self.channel.abort()
+            if not self.channel.pending:
+                return self.channel.abort()
+            self.channel.arm(TIMEOUT_WS_CLOSE)      # the client is still taking what came before, as TIMEOUT_STALL sees
+            return 0
         if self.state != WIRE_OPEN:
             return 0
         return self._ping() if timeout == TIMEOUT_WS_PING else self._ping_expired()
