@@ -142,6 +142,8 @@ def _serve(print_config_only: bool, check_config_only: bool, given: dict[str, An
         settings.values["app"] = found.target
         settings.notices.append(f"no application given: serving {found.target}, found in {found.path}")
     config = Config(**settings.values)
+    if config.env_file is not None and not os.path.isfile(config.env_file):
+        raise ConfigError(f"--env-file: {config.env_file!r} does not exist; check the path or leave it out")
     config.notices.extend(settings.notices)
     if check_config_only:
         click.echo("The configuration is valid.")

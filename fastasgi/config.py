@@ -153,8 +153,10 @@ class Config(Options):
             server_logger.info(notice)
         if self.env_file is not None:
             load_env_file(self.env_file)
-        self.loaded_app = importer.load_app(
-            self.app, app_dir=self.app_dir, factory=self.factory, interface=self.interface
+        self._take(
+            importer.load_app(
+                self.app, app_dir=self.app_dir, factory=self.factory, interface=self.interface
+            )
         )
         self.loaded = True
 
@@ -163,7 +165,12 @@ class Config(Options):
         `StartupError`."""
         self.load()
         if isinstance(self.loaded_app, importer.AsyncFactory):
-            self.loaded_app = await self.loaded_app.made()
+            self._take(await self.loaded_app.made())
+
+    def _take(self, app: ASGI3Application) -> None:
+        self.loaded_app = app
+        if isinstance(app, importer.WSGIMiddleware):
+            self.ws = "none"  # WSGI has no WebSocket
 
     def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
         """What makes the event loop: for `asyncio.Runner(loop_factory=...)`; None leaves it to asyncio."""
@@ -186,15 +193,17 @@ class Config(Options):
 
 
 def load_env_file(path: str) -> None:
-    """Put the variables of a `.env` file into the environment; those already set stay. Raises
-    `StartupError`."""
+    """Put the variables of a `.env` file into the environment; those already set stay. Raises `StartupError`
+    where python-dotenv is missing."""
     try:
         dotenv = import_module("dotenv")  # an optional extra
     except ImportError:
-        message = "env_file needs python-dotenv, which is not installed; run: pip install python-dotenv"
+        message = "env_file needs python-dotenv, which is not installed; run: pip install 'fastasgi[standard]'"
         raise StartupError(message) from None
     if not os.path.isfile(path):
-        raise StartupError(f"env_file {path!r} does not exist; check the path or leave env_file out")
+        # No error: programs that name a file which only developers have are served elsewhere too.
+        server_logger.warning("env_file %r does not exist: nothing is loaded from it", path)
+        return
     server_logger.info("Loading environment from %r", path)
     dotenv.load_dotenv(path)
 

@@ -193,7 +193,7 @@ def test_is_ssl_and_should_reload() -> None:
 
 def test_env_file_needs_dotenv(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setitem(sys.modules, "dotenv", None)
-    with pytest.raises(StartupError, match="pip install python-dotenv"):
+    with pytest.raises(StartupError, match=r"pip install 'fastasgi\[standard\]'"):
         make(env_file=tmp_path / ".env").load()
 
 
@@ -207,8 +207,11 @@ def test_env_file_feeds_the_environment_only(monkeypatch: pytest.MonkeyPatch, tm
 
     monkeypatch.setitem(sys.modules, "dotenv", Dotenv)
     path = tmp_path / ".env"
-    with pytest.raises(StartupError, match="does not exist"):
-        make(env_file=path).load()
+    said: list[str] = []
+    logger = logging.getLogger("fastasgi.error")
+    monkeypatch.setattr(logger, "warning", lambda text, *args: said.append(text % args))
+    make(env_file=path).load()
+    assert said == [f"env_file {str(path)!r} does not exist: nothing is loaded from it"]
     path.write_text("FASTASGI_PORT=9\n")
     config = make(env_file=str(path))
     config.load()
@@ -220,3 +223,17 @@ def test_logging_config_is_exposed_with_the_names_users_know() -> None:
     assert fastasgi.config.LOGGING_CONFIG is LOGGING_CONFIG
     assert set(LOGGING_CONFIG["formatters"]) == set(LOGGING_CONFIG["handlers"]) == {"default", "access"}
     assert set(LOGGING_CONFIG["loggers"]) == {"fastasgi", "fastasgi.error", "fastasgi.access"}
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_wsgi_applications_have_no_websocket(is_async: bool) -> None:
+    pytest.importorskip("a2wsgi")
+
+    def wsgi(environ: Any, start_response: Any) -> Any: ...
+
+    async def make_wsgi() -> Any:
+        return wsgi
+
+    config = Config(make_wsgi if is_async else wsgi, factory=is_async, log_config=None)
+    asyncio.run(config.load_in_loop())
+    assert config.ws == "none"
