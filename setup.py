@@ -58,6 +58,7 @@ WARN_CYTHON = [
     "-Wno-unknown-warning-option",
 ]
 WARN_FETCHED = ["-Wno-unused-parameter", "-Wno-unused-variable", "-Wno-unused-but-set-variable"]
+LINUX_ONLY = ("/_socket.pyx", "/_listener.pyx", "/_poller.pyx", "/_load.pyx")  # epoll
 INCLUDE = ["csrc", "csrc/llhttp/include"]
 
 
@@ -221,7 +222,7 @@ def modules():
     """One extension for each `_*.pyx` below `fastasgi/`; what uses epoll exists on Linux only."""
     depends = [*listed("fastasgi/**/*.pxd"), *listed("csrc/*.h"), "csrc/llhttp/include/llhttp.h"]
     for source in listed("fastasgi/**/_*.pyx"):
-        if source.endswith(("/_socket.pyx", "/_poller.pyx", "/_load.pyx")) and not sys.platform.startswith("linux"):
+        if source.endswith(LINUX_ONLY) and not sys.platform.startswith("linux"):
             continue
         name = source.removesuffix(".pyx").replace("/", ".")
         yield Extension(name, [source], include_dirs=INCLUDE, depends=depends)

@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from cpython.object cimport PyObject
 
+from fastasgi._listener cimport Listener
 from fastasgi._runtime cimport Runtime
 from fastasgi._socket cimport Owner, SocketChannel
 from fastasgi.linux cimport epoll_event
@@ -29,10 +30,10 @@ cdef class Poller(Owner):
     cdef list slots                 # SocketChannel or None
     cdef list free_slots
     cdef list dead                  # closed channels, released after the batch
-    # --- listeners: epoll data is LISTENER << 32 | index
-    cdef list listeners             # socket objects, borrowed from the Server
-    cdef bint is_listening          # they are in the epoll set
-    cdef bint is_accepting_paused   # taken out for want of room or descriptors
+    # --- listeners
+    cdef list listeners             # Listener
+    cdef bint is_listening          # they are watched, unless
+    cdef bint is_accepting_paused   # for want of room or descriptors
     cdef bint has_warned            # of EMFILE
     # --- one batch
     cdef PyObject *deferred[MAX_DEFERRED]   # borrowed from slots
@@ -49,7 +50,7 @@ cdef class Poller(Owner):
     cdef int _poll(self) except -1
     cdef int _poll_solo(self) except -1
     cdef int _dispatch(self, uint64_t data, uint32_t events) except -1
-    cdef int _accept(self, int index) except -1
+    cdef int _accept(self, Listener listener) except -1
     cdef int _adopt(self, int fd, const unsigned char *address, uint32_t address_n) except -1
     cdef int _accept_failed(self, int error) except -1
     cdef int _serve(self, SocketChannel channel, uint32_t events) except -1

@@ -25,6 +25,7 @@ from libc.errno cimport EAGAIN, ECONNRESET, EINTR, EMFILE, ENFILE, ENOBUFS, ENOM
 from libc.stdint cimport uint32_t, uint64_t
 
 from fastasgi._channel cimport CHANNEL_CLOSED, CHANNEL_LINGERING, CHANNEL_OPEN
+from fastasgi._listener cimport Listener
 from fastasgi._runtime cimport Runtime
 from fastasgi._socket cimport Owner, SocketChannel, address_of, error_of
 from fastasgi.linux cimport (
@@ -37,8 +38,6 @@ cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject **data, Py_ssize_t n) except -1
 
 cdef object logger = logging.getLogger("fastasgi.error")
-
-cdef uint32_t LISTENER = 0xFFFFFFFF     # generation that marks a listener; constant
 
 cdef enum:
     SOLO_NEEDED = 2                 # single events in a row before a connection counts as the only active one
@@ -68,6 +67,7 @@ cdef class Poller(Owner):
         if self.epfd < 0:
             raise error_of(errno)
         runtime.room_waiters.append(self._room_came)
+        runtime.tickers.append(self._check_listeners)
         self.loop.add_reader(self.epfd, self.run)
 
     def __dealloc__(self):
@@ -83,17 +83,17 @@ cdef class Poller(Owner):
         # Both are inherited by what is accepted. Urgent data inline: out of band it would never be an edge.
         setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &yes, sizeof(yes))
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes))
-        self.listeners.append(sock)
         self.is_listening = True
-        self._watch_listener(len(self.listeners) - 1, True)
+        self.listeners.append(Listener(self.runtime, sock, self.accept))
+        self.listeners[-1].start()
 
     def stop_listening(self):
         """Accept no more; what waits in the backlog stays there for whoever shares the socket."""
         if self.is_listening:
             self.is_listening = False
-            if not self.is_accepting_paused:
-                for index in range(len(self.listeners)):
-                    self._watch_listener(index, False)
+            self.runtime.tickers.remove(self._check_listeners)
+            for listener in self.listeners:
+                listener.stop()
 
     def close(self):
         """Abort what is left and let go of the loop."""
@@ -191,14 +191,6 @@ cdef class Poller(Owner):
         """One event, if its channel is still the one it was registered for."""
         cdef uint32_t slot = <uint32_t>data
         cdef uint32_t generation = <uint32_t>(data >> 32)
-        if generation == LISTENER:
-            self.solo_streak = 0
-            try:
-                return self._accept(slot)
-            except Exception as error:      # of one new connection: the others of this batch get no second edge
-                self.loop.call_exception_handler(
-                    {"message": "fastasgi: cannot accept a connection", "exception": error})
-                return 0
         if <uint32_t>self.generations[slot] != generation:
             return 0
         return self._serve(<SocketChannel>self.slots[slot], events)
@@ -301,23 +293,29 @@ cdef class Poller(Owner):
 
     # --- accepting ----------------------------------------------------------------------------------------------------
 
-    def _watch_listener(self, uint32_t index, bint watched):
-        """Put a listener into the epoll set, level-triggered, or take it out."""
-        cdef epoll_event event
-        event.events = EPOLLIN
-        event.u64 = <uint64_t>LISTENER << 32 | index
-        cdef int fd = self.listeners[index].fileno()
-        if fd >= 0 and epoll_ctl(self.epfd, EPOLL_CTL_ADD if watched else EPOLL_CTL_DEL, fd, &event) < 0:
-            raise error_of(errno)
+    def accept(self, Listener listener not None):
+        """Take new connections: the callback of the loop."""
+        self.runtime.refresh()
+        self.is_running = True
+        self.solo_streak = 0
+        try:
+            if self.is_listening and not self.is_accepting_paused:
+                self._accept(listener)
+        except Exception as error:      # of one new connection
+            self.loop.call_exception_handler(
+                {"message": "fastasgi: cannot accept a connection", "exception": error})
+        finally:
+            self._end_batch()
 
-    cdef int _accept(self, int index) except -1:
+    def _check_listeners(self):
+        for listener in self.listeners:
+            listener.check()
+
+    cdef int _accept(self, Listener listener) except -1:
         """Take new connections, a bounded number a turn."""
         cdef unsigned char address[128]
         cdef socklen_t n
         cdef int fd, i
-        cdef int listener = self.listeners[index].fileno()
-        if not self.is_listening or self.is_accepting_paused:
-            return 0
         for i in range(MAX_ACCEPTS):
             if self.runtime.counts.connections >= self.runtime.max_connections:
                 if i:
@@ -325,12 +323,15 @@ cdef class Poller(Owner):
                 if not self.runtime.close_idle():
                     self.runtime.wants_room = True
                     return self._pause_accepting()
+            if not listener.may_accept(i):
+                return 0
             n = sizeof(address)
-            fd = accept4(listener, <sockaddr *>address, &n, SOCK_NONBLOCK | SOCK_CLOEXEC)
+            fd = accept4(listener.fd, <sockaddr *>address, &n, SOCK_NONBLOCK | SOCK_CLOEXEC)
             if fd < 0:
-                return self._accept_failed(errno)
+                self._accept_failed(errno)
+                break
             self._adopt(fd, address, min(n, <socklen_t>sizeof(address)))
-        return 0
+        return listener.end_turn() if i else 0
 
     cdef int _adopt(self, int fd, const unsigned char *address, uint32_t address_n) except -1:
         """Make a channel for an accepted socket."""
@@ -373,8 +374,8 @@ cdef class Poller(Owner):
         """Take the listeners out of the set: level-triggered, they would wake us without end."""
         if not self.is_accepting_paused:
             self.is_accepting_paused = True
-            for index in range(len(self.listeners)):
-                self._watch_listener(index, False)
+            for listener in self.listeners:
+                listener.pause()
         return 0
 
     def _room_came(self):
@@ -383,8 +384,8 @@ cdef class Poller(Owner):
             self.is_accepting_paused = False
             self.runtime.wants_room = False
             if self.is_listening:
-                for index in range(len(self.listeners)):
-                    self._watch_listener(index, True)
+                for listener in self.listeners:
+                    listener.resume()
 
     # --- batches ------------------------------------------------------------------------------------------------------
 

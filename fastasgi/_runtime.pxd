@@ -104,6 +104,7 @@ cdef class Runtime:
     cdef public bint wants_room             # connections wait because max_connections is reached: idle ones close
     cdef object closed                      # future of wait_closed(), or None
     cdef readonly list room_waiters         # callables to call when a connection closes
+    cdef readonly list tickers              # callables to call with each tick
 
     cdef int64_t refresh(self) except? -1
     cdef int _refresh_date(self) except -1

@@ -131,6 +131,7 @@ cdef class Runtime:
         fa_deadline_init_list(&self.members)
         self.tasks = set()
         self.room_waiters = []
+        self.tickers = []
         self.root_path = config.root_path
         self._set_limits(config)
         self._set_websockets(config)
@@ -231,6 +232,8 @@ cdef class Runtime:
         self._refresh_date()
         if self.request_tables is not None:
             self.request_tables.tick()
+        for ticker in self.tickers:
+            ticker()
         for i in range(N_TIMEOUTS):
             while True:
                 due = fa_deadline_pop(&self.lists[i], self.now_ns)

@@ -37,6 +37,7 @@ LINES = [
     # L2: connections as bytes in and out
     {"_channel"},
     {"_socket", "_transport", "_memory", "_probe"},
+    {"_listener"},
     {"_poller", "accepting"},
     # L3: one call of the application; one request
     {"_scope", "_call"},
