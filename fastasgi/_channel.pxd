@@ -20,6 +20,13 @@ cdef enum ChannelState:
     CHANNEL_CLOSED = 3
 
 
+ctypedef int Trust
+cdef enum:
+    TRUST_UNASKED = 0
+    TRUST_GIVEN = 1             # the peer is one of forwarded_allow_ips
+    TRUST_DENIED = 2
+
+
 cdef class Handler:
     cdef int take_over(self, Channel channel, bytes rest, bint saw_eof) except -1
     cdef int feed(self, const char *p, size_t n, object owner) except -1
@@ -43,6 +50,7 @@ cdef class Channel(Member):
     cdef object server
     cdef bytes log_client       # "host:port" for access lines, or None until the first
     cdef ChannelState state
+    cdef Trust trust            # in what the peer says of others; has_trusted_peer() tells
     cdef bint is_paused         # reading is paused by the handler
     cdef bint has_unread        # bytes were left in the kernel, because the handler did not want them; resume() reads
     cdef size_t pending         # bytes of output taken over and not yet handed to the kernel (or transport)
@@ -57,5 +65,6 @@ cdef class Channel(Member):
     cdef int schedule(self) except -1
     cdef bint has_input(self) noexcept
     cdef int take_addresses(self) except -1
+    cdef bint has_trusted_peer(self) except -1
     cdef int gone(self, object error) except -1
     cdef int output_drained(self) except -1

@@ -112,6 +112,15 @@ cdef class Channel(Member):
         """Set `client` and `server` once they are needed."""
         return 0
 
+    cdef bint has_trusted_peer(self) except -1:
+        """Whether the peer is believed in what it says of its clients. Asked once, because its address stays."""
+        if self.trust == TRUST_UNASKED:
+            if self.server is None:
+                self.take_addresses()
+            is_trusted = self.runtime.peers.is_trusted(self.client, self.server)
+            self.trust = TRUST_GIVEN if is_trusted else TRUST_DENIED
+        return self.trust == TRUST_GIVEN
+
     cdef int gone(self, object error) except -1:
         """The connection is closed: leave all lists and tell the handler. Does nothing the second time."""
         cdef Handler handler = self.handler

@@ -22,6 +22,7 @@ cdef enum ResponseState:
 cdef class HttpExchange(AppCall):
     cdef int64_t began_ns           # when its head was read
     # --- for the access line
+    cdef bytes log_client           # told by a proxy, or None: the channel's
     cdef str method
     cdef bytes raw_path, query
     cdef int status                 # of the response, 0 before

@@ -286,10 +286,12 @@ cdef class HttpExchange(AppCall):
         has_body = self.response.framing != FRAMING_NONE or self.state == RESPONSE_INIT     # reply() in its place
         answered.body_bytes = self.sent_bytes if has_body else 0
         try:
-            if channel.log_client is None:
-                channel.log_client = client_name(channel.client)
+            if self.log_client is None:
+                if channel.log_client is None:
+                    channel.log_client = client_name(channel.client)
+                self.log_client = channel.log_client
             (<AccessLog>self.runtime.access).add(
-                channel.log_client, self.method, self.raw_path, self.query, &answered, self.notes)
+                self.log_client, self.method, self.raw_path, self.query, &answered, self.notes)
         except Exception as error:          # of a handler that the user has plugged in: the answer goes on
             self._report(error)
         return 0

@@ -65,6 +65,7 @@ cdef enum FieldKind:        # what a field name means to the server itself
     FIELD_PRIVATE = 4           # its value is never kept beyond the request
     FIELD_UNDERSCORED = 5       # its name holds '_'
     FIELD_IMITATION = 6         # the same, and with '-' it would be one that proxies or framing set
+    FIELD_FORWARDED = 7         # proxies tell of the client in it
 
 
 cdef enum:
@@ -93,6 +94,7 @@ cdef struct Memo:           # a field section that was parsed before, byte for b
     PyObject *headers       # owned list of pairs, copied for each request
     uint64_t content_length # of the body that followed, 0: none
     uint8_t keep_alive
+    uint8_t is_forwarded
     uint8_t is_used         # since the last tick
 
 
@@ -124,6 +126,9 @@ cdef struct Progress:       # what the callbacks of the parser write while a mes
     uint8_t offers_upgrade      # both Connection: upgrade and Upgrade are there
     uint8_t protocol_n          # bytes seen of the protocol's name
     uint64_t content_length     # announced
+
+
+cdef class RequestHead
 
 
 cdef class RequestTables:
@@ -159,6 +164,7 @@ cdef class RequestHead:
     cdef bint keep_alive
     cdef bint expects_continue
     cdef object authority           # bytes of an absolute-form target, else None
+    cdef bint is_forwarded          # a proxy tells of the client in some field
     cdef bint wants_upgrade         # both Connection: upgrade and Upgrade are there
     cdef bint is_complete           # the message ended
     cdef uint32_t n_hosts

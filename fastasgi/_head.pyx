@@ -68,6 +68,12 @@ cdef dict KINDS = {
     b"x-api-key": FIELD_PRIVATE,
     b"x-auth-token": FIELD_PRIVATE,
     b"x-csrf-token": FIELD_PRIVATE,
+    b"x-forwarded-for": FIELD_FORWARDED,
+    b"x-forwarded-proto": FIELD_FORWARDED,
+    b"x-forwarded-host": FIELD_FORWARDED,
+    b"x-forwarded-port": FIELD_FORWARDED,
+    b"x-forwarded-prefix": FIELD_FORWARDED,
+    b"forwarded": FIELD_FORWARDED,
 }
 
 # Names that a proxy in front sets or overwrites, by their beginnings. An application that maps '-' to '_' (CGI, WSGI,
@@ -169,7 +175,7 @@ cdef class RequestTables:
         self.forget(memo)
         Py_INCREF(kept)
         memo.block, memo.n, memo.headers, memo.is_used = copied, n, <PyObject *>kept, 1
-        memo.keep_alive, memo.content_length = head.keep_alive, head.content_length
+        memo.keep_alive, memo.is_forwarded, memo.content_length = head.keep_alive, head.is_forwarded, head.content_length
         self.latest_memo = slot
         return slot
 
@@ -231,7 +237,7 @@ cdef class RequestHead:
             return 0
         memo.is_used = 1
         self.headers = (<list>memo.headers)[:]
-        self.keep_alive = memo.keep_alive
+        self.keep_alive, self.is_forwarded = memo.keep_alive, memo.is_forwarded
         self.http_minor = 1
         self.content_length = memo.content_length
         self.body_kind = BODY_LENGTH if memo.content_length else BODY_NONE
@@ -313,7 +319,7 @@ cdef class RequestHead:
         cdef list headers = PyList_New(s.n_fields)
         self.n_hosts = 0
         self.codings = None
-        self.expects_continue = False
+        self.expects_continue = self.is_forwarded = False
         for i in range(s.n_fields):
             span = &s.fields[i]
             value = base + span.value_at
@@ -336,6 +342,8 @@ cdef class RequestHead:
                 elif kind == FIELD_EXPECT:
                     if value_n == 12 and fa_equals_lower(value, b"100-continue", 12):
                         self.expects_continue = self.http_minor == 1
+                elif kind == FIELD_FORWARDED:
+                    self.is_forwarded = True
                 elif kind != FIELD_PRIVATE and s.limits.underscores != FA_UNDERSCORES_KEEP:
                     if kind == FIELD_IMITATION or s.limits.underscores == FA_UNDERSCORES_DROP:
                         continue

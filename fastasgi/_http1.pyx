@@ -346,6 +346,8 @@ cdef class Http1(Handler):
             scope["query_string"] = parser.query
         if parser.http_minor == 0:
             scope["http_version"] = "1.0"
+        if parser.is_forwarded and runtime.forwarder is not None and self.channel.has_trusted_peer():
+            exchange.log_client = runtime.forwarder.apply(scope, parser.headers)
         exchange.scope = scope
         exchange.expects_continue = parser.expects_continue
         self.keep_alive = parser.keep_alive and runtime.keeps_alive and not runtime.draining

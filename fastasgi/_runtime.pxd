@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from fastasgi._forwarded cimport Forwarder, TrustedPeers
 from fastasgi._scoreboard cimport Slot
 from fastasgi.fa cimport fa_deadline, fa_limits, fa_slot
 
@@ -67,6 +68,8 @@ cdef class Runtime:
     cdef size_t ws_max_queue_bytes          # the same in bytes
     cdef bint keeps_alive                   # False with timeout_keep_alive=0: one request a connection
     cdef readonly str root_path
+    cdef TrustedPeers peers                 # who is believed in what it says of its clients
+    cdef Forwarder forwarder                # what they say in header fields, or None: nobody is believed there
     cdef readonly object config
     # --- the application and its loop
     cdef readonly object app                # ASGI 3 callable

@@ -13,6 +13,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport UINT64_MAX, int64_t, uint64_t
 from libc.string cimport memset
 
+from fastasgi._forwarded cimport Forwarder, TrustedPeers
 from fastasgi._scoreboard cimport Slot
 from fastasgi.fa cimport (
     FA_DATE_SIZE, FA_UNDERSCORES_DROP, FA_UNDERSCORES_DROP_FORWARDED, FA_UNDERSCORES_KEEP, FA_UNLIMITED,
@@ -133,6 +134,8 @@ cdef class Runtime:
         self.room_waiters = []
         self.tickers = []
         self.root_path = config.root_path
+        self.peers = TrustedPeers(config.forwarded_allow_ips)
+        self.forwarder = Forwarder(self.peers, config.forwarded_fields) if config.proxy_headers else None
         self._set_limits(config)
         self._set_websockets(config)
         self._set_timeouts(config)

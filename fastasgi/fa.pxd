@@ -1,6 +1,6 @@
 """Our own C (csrc/fa_*.h) as Cython sees it."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 
 cdef extern from "fa_text.h" nogil:
@@ -23,6 +23,77 @@ cdef extern from "fa_text.h" nogil:
     size_t fa_hex(char *dst, uint64_t n)
     size_t fa_decimal(char *dst, uint64_t n)
     int fa_parse_decimal(const char *p, size_t n, uint64_t *value)
+
+
+cdef extern from "fa_address.h" nogil:
+    const size_t FA_ADDRESS_TEXT
+
+    ctypedef struct fa_network:
+        uint8_t address[16]
+        uint8_t bits
+
+    int fa_parse_address(const char *p, size_t n, uint8_t *address)
+    size_t fa_format_address(char *dst, const uint8_t *address)
+    bint fa_is_within(const uint8_t *address, const fa_network *networks, size_t n)
+
+
+cdef extern from "fa_forwarded.h" nogil:
+    ctypedef struct fa_trust:
+        const fa_network *networks
+        size_t n
+        uint8_t everybody
+        uint8_t unix_peers
+
+    const int FA_NODE_NONE
+    const int FA_NODE_ADDRESS
+    const int FA_NODE_NAME
+    const int FA_NODE_BAD
+
+    ctypedef struct fa_node:
+        const char *name
+        size_t name_n
+        uint8_t address[16]
+        uint16_t port
+        uint8_t kind
+
+    ctypedef struct fa_span:
+        const char *p
+        size_t n
+
+    ctypedef struct fa_walk:
+        fa_node client
+        fa_span proto
+        fa_span host
+        uint32_t back
+        uint32_t total
+
+    void fa_walk_for(fa_walk *walk, const char *p, size_t n, const fa_trust *trust)
+    void fa_walk_forwarded(fa_walk *walk, const char *p, size_t n, const fa_trust *trust)
+
+
+cdef extern from "fa_proxy.h" nogil:
+    const size_t FA_PROXY_PATH
+
+    ctypedef enum fa_proxy_kind:
+        FA_PROXY_MORE
+        FA_PROXY_BAD
+        FA_PROXY_LOCAL
+        FA_PROXY_UNKNOWN
+        FA_PROXY_ADDRESSES
+        FA_PROXY_PATHS
+
+    ctypedef struct fa_proxy_header:
+        fa_proxy_kind kind
+        size_t size
+        const char *fault
+        uint8_t source[16]
+        uint8_t destination[16]
+        uint16_t source_port
+        uint16_t destination_port
+        const char *source_path
+        const char *destination_path
+
+    fa_proxy_header fa_read_proxy_header(const char *p, size_t n)
 
 
 cdef extern from "fa_limits.h" nogil:

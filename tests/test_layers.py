@@ -17,9 +17,9 @@ PACKAGE = ROOT / "fastasgi"
 LINES = [
     # L0: leaves
     {"fa", "linux", "llhttp"},
-    {"errors", "asgi", "version", "suggest", "owners", "waits", "_live"},
+    {"errors", "asgi", "version", "suggest", "owners", "waits", "_forwarded", "_live"},
     {"_awaitables"},
-    {"middleware", "middleware.asgi2", "middleware.wsgi"},
+    {"middleware", "middleware.asgi2", "middleware.proxy_headers", "middleware.wsgi"},
     {"formatters", "outlet", "kinds", "import_trouble", "discover"},
     {"logging"},
     {"fields", "importer", "sockets"},
@@ -46,7 +46,7 @@ LINES = [
     {"_websocket"},
     {"_session"},
     # L5: one connection
-    {"_http1"},
+    {"_http1", "_preface"},
     # L6: one process
     {"worker"},
     # L8: faces

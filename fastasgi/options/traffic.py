@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from .._forwarded import Forwarder, TrustedPeers
 from ..kinds import Choice, HeaderPair, Headers, Implementation, Integer, Seconds, Size, Switch, Texts
 from .declaring import KIB, MIB, Declared, Given, option
 
 Pairs = Iterable[tuple[str | bytes, str | bytes]]
+
+
+def _peers(peers: list[str]) -> None:
+    TrustedPeers(peers)
+
+
+def _fields(fields: list[str]) -> None:
+    Forwarder(TrustedPeers(()), fields)
 
 
 class Traffic(Declared):
@@ -92,10 +101,20 @@ class Traffic(Declared):
     forwarded_allow_ips: Given[str | Iterable[str] | None, list[str]] = option(
         Texts("addresses, networks or paths with commas between, or *", "TRUSTED"),
         "Proxies",
-        "Peers to believe: addresses, networks, names of Unix peers; * is all.",
+        "Peers to believe: addresses, networks, unix or paths of Unix sockets; * is all.",
         default="127.0.0.1,::1",
         fallback="FORWARDED_ALLOW_IPS",
         unset=True,
+        check=_peers,
+    )
+    # for and proto, as other servers: proxies pass the rest as the client sent it, unless they are told otherwise.
+    forwarded_fields: Given[str | Iterable[str] | None, list[str]] = option(
+        Texts("some of for, proto, host, port and prefix, with commas between", "WORDS"),
+        "Proxies",
+        "What they are believed in: for, proto, host, port, prefix; your proxy sets or removes each of these.",
+        default="for,proto",
+        unset=True,
+        check=_fields,
     )
     proxy_protocol: bool = option(
         Switch(),
