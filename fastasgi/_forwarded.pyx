@@ -189,7 +189,7 @@ cdef class Forwarder:
         self.peers = peers
         for field in fields:
             if field not in FIELDS:
-                raise ValueError(f"expected {', '.join(FIELDS)}, got {field!r}")
+                raise ValueError(f"{field!r} is none of {', '.join(FIELDS)}")
             self.believes[FIELDS.index(field)] = True
         self.believes[PART_FORWARDED] = True
 

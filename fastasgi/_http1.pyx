@@ -348,8 +348,7 @@ cdef class Http1(Handler):
             scope["http_version"] = "1.0"
         if parser.is_forwarded and runtime.forwarder is not None and self.channel.has_trusted_peer():
             exchange.log_client = runtime.forwarder.apply(scope, parser.headers)
-        exchange.scope = scope
-        exchange.expects_continue = parser.expects_continue
+        exchange.scope, exchange.expects_continue = scope, parser.expects_continue
         self.keep_alive = parser.keep_alive and runtime.keeps_alive and not runtime.draining
         self.exchange = exchange
         self.reading = READING_BODY

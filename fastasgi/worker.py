@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import random
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from . import sockets as listening
 from ._access import AccessLog
 from ._http1 import Http1
+from ._preface import ProxyPreface
 from ._runtime import Runtime
 from ._scoreboard import Slot, State
 from ._transport import TransportChannel
@@ -89,6 +91,11 @@ async def _call_notify(callback: Callable[[], Awaitable[object]]) -> None:
         await callback()
     except Exception:
         server_logger.exception("app's callback_notify raised; it is called again")
+
+
+def handler_factory(config: Config) -> Callable[[Any, Runtime], object]:
+    """What makes the handler of a connection, from its channel and the runtime."""
+    return functools.partial(ProxyPreface, Http1) if config.proxy_protocol else Http1
 
 
 class Listeners:
@@ -329,7 +336,7 @@ class Server:
             self.config,
             self.config.loaded_app,
             self._loop,
-            handler_factory=Http1,
+            handler_factory=handler_factory(self.config),
             state=self.lifespan.state,
             access=self._access_log(),
             slot=self.slot,

@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Callable
 
 from answers import Response, read_answers
 
-from fastasgi._http1 import Http1
 from fastasgi._memory import MemoryChannel
 from fastasgi._runtime import Runtime
 from fastasgi.config import Config
+from fastasgi.worker import handler_factory
 
 SECOND_NS = 1_000_000_000
 HOST = b"Host: example.com\r\n"
@@ -251,7 +251,12 @@ class Bench:
         self.config = Config(app, **options)
         self.config.load()
         self.runtime = Runtime(
-            self.config, app, asyncio.get_running_loop(), handler_factory=Http1, state=state, clock=self.clock
+            self.config,
+            app,
+            asyncio.get_running_loop(),
+            handler_factory=handler_factory(self.config),
+            state=state,
+            clock=self.clock,
         )
         self.runtime.tick()
         self.peers: list[Peer] = []

@@ -78,6 +78,7 @@ SAMPLES = {
     "reuse_port": ("on", "on"),
     "preload": ("off", "off"),
     "forwarded_allow_ips": ("10.0.0.1,::1", ["10.0.0.1", "::1"]),
+    "forwarded_fields": ("for,host", ["for", "host"]),
     "reload_dirs": ("a,b", ["a,b"]),
     "reload_includes": ("*.html", ["*.html"]),
     "reload_excludes": ("*.tmp", ["*.tmp"]),

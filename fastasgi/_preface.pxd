@@ -1,0 +1,18 @@
+"""What a connection says before its first request: the header of the PROXY protocol."""
+
+from fastasgi._channel cimport Channel, Handler
+from fastasgi._runtime cimport Runtime
+from fastasgi.fa cimport fa_proxy_header
+
+
+cdef class ProxyPreface(Handler):
+    cdef Channel channel        # None once the connection is lost, or its real handler has taken over
+    cdef Runtime runtime
+    cdef object handler_factory     # (channel, runtime) -> the handler of what follows
+    cdef bytes seen             # bytes that came and are no whole header yet
+
+    cdef int _refuse(self, str expected) except -1
+    cdef int _take(self, const fa_proxy_header *header) except -1
+
+
+cdef object path_address(const char *path)
