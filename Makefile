@@ -4,6 +4,7 @@
 #   make debug    the same with asserts     make types    mypy
 #   make test     build, run the tests      make fuzz     random bytes, with asserts
 #   make serve    build, serve the demo     make bench    measure (see bench/)
+#   make wheels   build, install and test a wheel for each Python that is here
 #   make autobahn build, run Autobahn's suite against a WebSocket echo server
 #
 # Needs Python 3.11 or newer, a C compiler and pip. Tools come into a virtual environment of this folder, one for each
@@ -51,7 +52,7 @@ RUN := $(PY) -m coverage run
 REPORT = $(PY) -m coverage report
 endif
 
-.PHONY: build debug test lint types fuzz autobahn bench serve clean
+.PHONY: build debug test lint types fuzz autobahn bench serve wheels clean
 
 build: $(call tools,build)
 	$(BUILD)
@@ -84,6 +85,9 @@ bench: build
 
 serve: build $(call tools,demo)
 	$(PY) -m fastasgi examples.demo:app --host $(HOST) --port $(PORT) $(ARGS)
+
+wheels:
+	$(PYTHON) .ci/wheels.py $(ARGS)
 
 clean:
 	rm -rf build dist *.egg-info fastasgi/*.so fastasgi/*.pyd fastasgi/bench/*.so
