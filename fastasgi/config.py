@@ -20,6 +20,7 @@ from .asgi import ASGI3Application
 from .errors import ConfigError, StartupError
 from .formatters import check_access_format
 from .logging import configure, server_logger, takes_formats
+from .middleware.wsgi import WSGIMiddleware
 from .options import FIELDS, LOGGING_CONFIG, Options, parameters
 from .options.declaring import derived, positional
 from .suggest import cure_for_option
@@ -169,7 +170,7 @@ class Config(Options):
 
     def _take(self, app: ASGI3Application) -> None:
         self.loaded_app = app
-        if isinstance(app, importer.WSGIMiddleware):
+        if isinstance(app, WSGIMiddleware):
             self.ws = "none"  # WSGI has no WebSocket
 
     def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
