@@ -92,7 +92,7 @@ cdef struct Memo:           # a field section that was parsed before, byte for b
     char *block             # owned; from behind the request line to the empty line, included; NULL: free
     uint32_t n
     PyObject *headers       # owned list of pairs, copied for each request
-    uint64_t content_length # of the body that followed, 0: none
+    uint64_t content_length     # of the body that followed, 0: none
     uint8_t keep_alive
     uint8_t is_forwarded
     uint8_t is_used         # since the last tick

@@ -175,7 +175,8 @@ cdef class RequestTables:
         self.forget(memo)
         Py_INCREF(kept)
         memo.block, memo.n, memo.headers, memo.is_used = copied, n, <PyObject *>kept, 1
-        memo.keep_alive, memo.is_forwarded, memo.content_length = head.keep_alive, head.is_forwarded, head.content_length
+        memo.keep_alive, memo.is_forwarded = head.keep_alive, head.is_forwarded
+        memo.content_length = head.content_length
         self.latest_memo = slot
         return slot
 
