@@ -5,6 +5,7 @@
 #   make test     build, run the tests      make fuzz     random bytes, with asserts
 #   make serve    build, serve the demo     make bench    measure (see bench/)
 #   make wheels   build, install and test a wheel for each Python that is here
+#   make soak     build, restart workers under load, over TCP and a Unix socket
 #   make autobahn build, run Autobahn's suite against a WebSocket echo server
 #
 # Needs Python 3.11 or newer, a C compiler and pip. Tools come into a virtual environment of this folder, one for each
@@ -52,7 +53,7 @@ RUN := $(PY) -m coverage run
 REPORT = $(PY) -m coverage report
 endif
 
-.PHONY: build debug test lint types fuzz autobahn bench serve wheels clean
+.PHONY: build debug test lint types fuzz soak autobahn bench serve wheels clean
 
 build: $(call tools,build)
 	$(BUILD)
@@ -76,6 +77,9 @@ lint: $(call tools,lint)
 
 types: $(call tools,lint) $(call tools,build)
 	$(PY) -m mypy
+
+soak: build $(call tools,test)
+	for over in tcp unix; do $(PY) tests/rolling.py --over $$over $(ARGS) || exit 1; done
 
 autobahn: build $(call tools,test)
 	$(PY) tests/autobahn/run.py $(ARGS)

@@ -218,6 +218,9 @@ class SourceDistribution(sdist):
         super().run()
 
 
+LINUX_ONLY = ("/_socket.pyx", "/_poller.pyx", "/_load.pyx", "/_orphan.pyx")
+
+
 def modules():
     """One extension for each `_*.pyx` below `fastasgi/`; what uses epoll exists on Linux only."""
     depends = [*listed("fastasgi/**/*.pxd"), *listed("csrc/*.h"), "csrc/llhttp/include/llhttp.h"]

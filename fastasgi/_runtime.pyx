@@ -279,6 +279,11 @@ cdef class Runtime:
         member.kill()
         return 0
 
+    def announce_drain(self):
+        """From now on every response announces `Connection: close`, and its connection closes behind it. Idle
+        connections stay open, for requests that are on their way: a close would cross them."""
+        self.draining = True
+
     def drain(self):
         """Close idle connections; busy ones announce `Connection: close` and close after their response."""
         cdef Member member

@@ -5,24 +5,23 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import threading
-import time
 from typing import Any, NoReturn
 
 from .config import Config, with_parameters_of
+from .ending import threads_left
 from .errors import EXIT_OK, StartupError
 from .logging import log_startup_error, server_logger
 from .sources import gather
+from .supervisor import Supervisor
 from .worker import Server
-
-THREADS_GRACE_S = 5.0
-"""How long threads of the application may go on when everything else has ended."""
 
 
 def execute(config: Config) -> int:
     """Run the server of this configuration; the exit code of the process."""
-    server = Server(config)
     try:
+        if config.workers > 1 or config.reload:
+            return Supervisor(config).run()
+        server = Server(config)
         server.run()
     except StartupError as error:
         log_startup_error(error)
@@ -38,11 +37,7 @@ def leave(code: int) -> NoReturn:
     Python waits for every thread that is no daemon, without a bound: one that hangs in a call would hold a server
     for ever that has drained long ago.
     """
-    deadline_s = time.monotonic() + THREADS_GRACE_S
-    left = [thread for thread in threading.enumerate() if _is_waited_for(thread)]
-    for thread in left:
-        thread.join(max(0.0, deadline_s - time.monotonic()))
-    names = [thread.name for thread in left if thread.is_alive()]
+    names = threads_left()
     if not names:
         sys.exit(code)
     server_logger.warning("threads of the application are still running, left behind: %s", ", ".join(names))
@@ -50,12 +45,6 @@ def leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _is_waited_for(thread: threading.Thread) -> bool:
-    # The threads of executors are daemons in name on some versions, and joined at exit on all of them.
-    in_executor = thread.name.startswith(("asyncio_", "ThreadPoolExecutor"))
-    return thread is not threading.current_thread() and (not thread.daemon or in_executor)
 
 
 @with_parameters_of(Config)

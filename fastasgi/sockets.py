@@ -58,6 +58,10 @@ class UnixListener(socket.socket):
         self.path = path
         self._made = (os.getpid(), found.st_dev, found.st_ino)
 
+    def disown(self) -> None:
+        """Leave the file to whoever has taken the socket over."""
+        self._made = None
+
     def close(self) -> None:
         """Close, and remove the file if this process made it and it is still ours."""
         super().close()

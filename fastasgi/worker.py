@@ -2,7 +2,7 @@
 
     startup()   bind, run the application's lifespan startup, listen
     main_loop() calls on_tick() until it says so: a signal, `should_exit`, a limit
-    shutdown()  stop accepting; idle connections close, the others finish:
+    shutdown()  serve on for drain_delay; stop accepting; idle connections close, the others finish:
                   timeout_graceful_shutdown later   http.disconnect to what is left
                   timeout_disconnect_grace later    its tasks are cancelled
                   CANCEL_GRACE_S later              its connections are aborted
@@ -130,6 +130,7 @@ class Server:
         self.servers: list[Any] = []
         self.lifespan: Lifespan | None = None
         self.slot = Slot() if slot is None else slot
+        self.drain_linger_s = 0.0  # idle connections stay open so long for a request that is on its way
         self._runtime: Runtime | None = None
         self._poller: Poller | None = None
         self._sockets: list[socket.socket] = []  # bound by us, closed by us
@@ -272,11 +273,15 @@ class Server:
         try:
             await self._start(sockets)
             if self.started:
-                announce(config, sockets, asyncio.get_running_loop(), ready_s=time.monotonic() - began_s)
+                self.announce(sockets, time.monotonic() - began_s)
         finally:
             if not self.started:
                 self._close_sockets(sockets)
                 self._has_ended = True
+
+    def announce(self, sockets: Sequence[socket.socket], ready_s: float) -> None:
+        """Say what is served where; `ready_s` is how long the start took."""
+        announce(self.config, sockets, asyncio.get_running_loop(), ready_s=ready_s)
 
     def _begin(self) -> None:
         """Forget what an earlier time has left behind."""
@@ -402,10 +407,14 @@ class Server:
         self._notify()
         limit = self._max_requests
         if limit is not None and self._runtime is not None and self._runtime.requests_total >= limit:
-            if not self.should_exit:
-                server_logger.warning("limit_max_requests of %d reached: shutting down", limit)
-            return True
+            return self.ends_at_limit(limit) or self.should_exit
         return self.should_exit
+
+    def ends_at_limit(self, limit: int) -> bool:
+        """`limit_max_requests` is reached: whether the server is to end now."""
+        if not self.should_exit:
+            server_logger.warning("limit_max_requests of %d reached: shutting down", limit)
+        return True
 
     def _notify(self) -> None:
         """Run `callback_notify` where it is due: beside everything else, and never twice at once."""
@@ -437,6 +446,7 @@ class Server:
             self._runtime.flush_access_log()  # what was answered before comes before
         server_logger.info("Shutting down")
         self.slot.state = State.DRAINING
+        await self._delay_drain()
         self.started = False
         for server in self.servers:
             server.close()
@@ -470,6 +480,14 @@ class Server:
         self.slot.state = State.GONE
         self._has_ended = True
 
+    async def _delay_drain(self) -> None:
+        """Serve on for `drain_delay`, no longer ready, until balancers have looked elsewhere."""
+        delay_s = self.config.drain_delay
+        if delay_s and not self.force_exit:
+            server_logger.info("Serving for another %g s (drain_delay)", delay_s)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._until_forced(), delay_s)
+
     def _close_sockets(self, sockets: Sequence[socket.socket]) -> None:
         for sock in (*self._sockets, *sockets):
             sock.close()
@@ -478,8 +496,14 @@ class Server:
     async def _drain(self, runtime: Runtime) -> None:
         """See the head of this module. Each step waits only for what is left."""
         config = self.config
+        limit_s = config.timeout_graceful_shutdown
+        linger_s = self.drain_linger_s if limit_s is None else min(self.drain_linger_s, limit_s)
+        if linger_s:
+            runtime.announce_drain()
+            if await self._is_closed(runtime, linger_s):
+                return
         runtime.drain()
-        if await self._is_closed(runtime, config.timeout_graceful_shutdown):
+        if await self._is_closed(runtime, None if limit_s is None else limit_s - linger_s):
             return
         if not self.force_exit:
             server_logger.warning(

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import threading
 import time
@@ -176,6 +177,9 @@ async def main(scope, receive, send):
     elif path == "/block":
         event("blocks")
         time.sleep(60)
+    elif path == "/hang":
+        event(f"blocks {os.getpid()}")
+        time.sleep(600)
     elif path == "/go":
         gates.pop().set()
         await answer(send, b"gone")
@@ -196,3 +200,43 @@ async def main(scope, receive, send):
 async def failing(scope, receive, send):
     """Its startup fails."""
     await lifespan(receive, send, fail=True)
+
+
+async def numbered(scope, receive, send):
+    """Says which request it was, and who answered."""
+    if scope["type"] == "lifespan":
+        return await quiet_lifespan(receive, send)
+    await answer(send, b"%s %d" % (scope["path"][1:].encode(), os.getpid()))
+    return None
+
+
+async def quiet_lifespan(receive, send):
+    while True:
+        kind = (await receive())["type"]
+        await send({"type": f"{kind}.complete"})
+        if kind == "lifespan.shutdown":
+            return
+
+
+async def deadly(scope, receive, send):
+    """Ends its process in the ways of its paths."""
+    if scope["type"] == "http" and scope["path"] == "/segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if scope["type"] == "http" and scope["path"] == "/exit":
+        sys.exit(7)
+    await numbered(scope, receive, send)
+
+
+async def dies_at_startup(scope, receive, send):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def stuck_at_startup(scope, receive, send):
+    time.sleep(600)
+
+
+async def dies_soon(scope, receive, send):
+    """Soon after its start."""
+    if scope["type"] == "lifespan":
+        asyncio.get_running_loop().call_later(0.2, os._exit, 9)
+    await numbered(scope, receive, send)

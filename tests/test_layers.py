@@ -18,6 +18,7 @@ LINES = [
     # L0: leaves
     {"fa", "linux", "llhttp"},
     {"errors", "asgi", "version", "suggest", "owners", "waits", "_forwarded", "_live"},
+    {"ending", "reactor", "_orphan"},
     {"_awaitables"},
     {"middleware", "middleware.asgi2", "middleware.proxy_headers", "middleware.wsgi"},
     {"formatters", "outlet", "kinds", "import_trouble", "discover"},
@@ -49,6 +50,11 @@ LINES = [
     {"_http1", "_preface"},
     # L6: one process
     {"worker"},
+    # L7: several processes
+    {"draining", "process", "reload", "upgrade"},
+    {"child", "fleet", "health"},
+    {"spawned", "starting"},
+    {"supervisor"},
     # L8: faces
     {"bench", "bench._load"},
     {"bench.websocket"},

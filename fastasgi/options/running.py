@@ -215,6 +215,14 @@ class Running(Declared):
         in_file=False,
         in_env=False,
     )
+    worker_start: str = option(
+        Choice("auto", "fork", "spawn"),
+        "Process",
+        "For developers: how worker processes are started.",
+        default="auto",
+        flag=None,
+        in_file=False,
+    )
     io: str = option(
         Choice("auto", "socket", "transport"),
         "Process",

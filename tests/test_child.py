@@ -1,0 +1,88 @@
+"""child: what a worker says of itself when asked, and the signals that it leaves to its supervisor."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from supervised import search_path
+
+from fastasgi.child import describe_scope, request_of, signal_handlers
+
+SCOPE = {"type": "http", "method": "GET", "path": "/x", "client": ("10.0.0.1", 5000)}
+
+
+def here():
+    return sys._getframe(1)
+
+
+def test_the_request_of_a_frame():
+    def handler(request):
+        return request_of(here())
+
+    class Framework:
+        def call(self, scope, receive, send):
+            inner = {"type": "http", "method": "GET", "path": "/inner", "client": None}
+
+            def mounted(scope, receive, send):
+                return handler(None)
+
+            return mounted(inner, receive, send)
+
+    assert Framework().call(SCOPE, None, None) == "running: GET /x of 10.0.0.1:5000", "the outermost"
+    assert request_of(here()) == "no request runs in the main thread"
+    assert request_of(None) == "no request runs in the main thread"
+
+
+@pytest.mark.parametrize(
+    ("scope", "words"),
+    [
+        (SCOPE, "running: GET /x of 10.0.0.1:5000"),
+        ({"type": "http", "method": "PUT", "path": "/x", "client": None}, "running: PUT /x"),
+        ({"type": "websocket", "path": "/ws", "client": ("::1", 1)}, "running: WebSocket /ws of ::1:1"),
+        ({"type": "lifespan"}, "running: the application's lifespan"),
+    ],
+)
+def test_descriptions_of_scopes(scope, words):
+    assert describe_scope(scope) == words
+
+
+def test_signals_of_the_group_are_neither_default_nor_ignored():
+    """Ignored ones would be inherited by every program that the application starts."""
+    handlers = signal_handlers()
+    assert {signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2} == set(handlers)
+    assert signal.SIGTERM not in handlers, "while it imports, the application, SIGTERM ends it at once"
+    for handler in handlers.values():
+        assert callable(handler)
+        handler(0, None)
+
+
+STACKS = """
+import os, signal, sys, threading, time
+from fastasgi.child import write_stacks_on_signal
+from fastasgi.process import DUMP_SIGNAL
+fd = os.open({path!r}, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+write_stacks_on_signal(fd)
+def app(scope):
+    os.kill(os.getpid(), DUMP_SIGNAL)
+    time.sleep(0.01)
+threading.Thread(target=time.sleep, args=(0.2,), name="beside").start()
+app({scope!r})
+os.ftruncate(fd, 0)
+app({scope!r})
+"""
+
+
+def test_stacks_of_all_threads_then_the_request(tmp_path):
+    """Asked twice, with the file emptied between."""
+    path = str(tmp_path / "stacks")
+    code = STACKS.format(path=path, scope=SCOPE)
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, timeout=20, env={**os.environ, "PYTHONPATH": search_path()}
+    )
+    with open(path) as file:
+        text = file.read()
+    assert text.count("most recent call first") == 2
+    assert text.rstrip().endswith("running: GET /x of 10.0.0.1:5000")
+    assert text.count("running:") == 1
