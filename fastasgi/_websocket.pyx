@@ -37,18 +37,15 @@ cdef class WebSocket(Handler):
         self.channel, self.saw_eof = channel, saw_eof
         self.parser = FrameParser(self.runtime.ws_max_bytes, self.deflate)
         channel.arm(TIMEOUT_WS_PING)
-        if rest is not None or saw_eof:
-            self.tail = rest
-            return channel.schedule()
-        return 0
+        self.tail = rest
+        # Who led the handshake is let go of in a later turn, when its frames are gone.
+        return channel.schedule() if rest is not None or saw_eof or channel.retired is not None else 0
 
     cdef bint wants_input(self) noexcept:
         return not self.is_held and self.tail is None
 
     cdef int feed(self, const char *p, size_t n, object owner) except -1:
         cdef size_t left
-        if self.channel.retired is not None:
-            self.channel.retired = None     # who led the handshake: its frames are gone by now
         if self.tail is not None:
             return self._keep_tail(p, n)
         left = self._read(p, n)
@@ -57,6 +54,8 @@ cdef class WebSocket(Handler):
         return self.settle()
 
     cdef int resumed(self) except -1:
+        if self.channel is not None:
+            self.channel.retired = None
         if self.tail is not None and not self.is_held:
             self._read_tail()
             self.settle()
