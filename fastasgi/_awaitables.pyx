@@ -98,7 +98,8 @@ cdef class Waker:
         return True
 
     cdef int wake(self) except -1:
-        """Let the task go on. What comes out of it is its own, except SystemExit and KeyboardInterrupt."""
+        """Let the task go on; 1 when it does in a later turn. What comes out of it is its own, except SystemExit and
+        KeyboardInterrupt."""
         cdef object callback = self.callback, context = self.context
         if self.state != WAKER_PENDING:
             return 0
@@ -106,7 +107,8 @@ cdef class Waker:
         if callback is None:
             return 0
         if current_task(self._loop) is not None:
-            return self._soon()     # a task runs: its frames are below this call
+            self._soon()        # a task runs: its frames are below this call
+            return 1
         self.callback = self.context = None
         PyContext_Enter(context)
         try:

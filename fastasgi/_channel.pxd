@@ -28,7 +28,7 @@ cdef enum:
 
 
 cdef class Handler:
-    cdef int take_over(self, Channel channel, bytes rest, bint saw_eof) except -1
+    cdef int take_over(self, Handler before, Channel channel, bytes rest, bint saw_eof) except -1
     cdef int feed(self, const char *p, size_t n, object owner) except -1
     cdef int eof(self) except -1
     cdef int eof_ahead(self) except -1

@@ -14,9 +14,10 @@ from fastasgi._runtime cimport TIMEOUT_LINGER, TIMEOUT_STALL, Member, Timeout
 cdef class Handler:
     """What the bytes of one connection mean. Calls never nest: a channel does not call feed() from within feed()."""
 
-    cdef int take_over(self, Channel channel, bytes rest, bint saw_eof) except -1:
-        """The channel is this handler's from now on, and another's no more. `rest` came behind what that one read, or
-        None; `saw_eof` when the peer has ended its side behind it."""
+    cdef int take_over(self, Handler before, Channel channel, bytes rest, bint saw_eof) except -1:
+        """The channel is this handler's from now on, and no more that of `before`, which must live until resumed()
+        because its frames may be on the stack; else None. `rest` came behind what that one read, or None; `saw_eof`
+        when the peer has ended its side behind it."""
         raise AssertionError("take_over() is for subclasses")
 
     cdef int feed(self, const char *p, size_t n, object owner) except -1:

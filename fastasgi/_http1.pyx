@@ -402,8 +402,8 @@ cdef class Http1(Handler):
         self.parser.clear()
         channel.disarm(PHASE_READ)
         channel.disarm(PHASE_WHOLE)
-        channel.retired, channel.handler = self if self.is_feeding else None, handler   # frames may be on the stack
-        handler.take_over(channel, rest, self.saw_eof)
+        channel.handler = handler
+        handler.take_over(self if self.is_feeding else None, channel, rest, self.saw_eof)
         channel.write(head, None, None, True)
         if rest is None and (channel.is_paused or channel.has_unread):
             return channel.resume()

@@ -349,13 +349,14 @@ cdef class WebSocketSession(AppCall):
         return 0
 
     cdef int wake(self) except -1:
-        """Wake who waits for a message, if there is one. The application may run within this call."""
+        """Wake who waits for a message, if there is one. The application may run within this call; 1 when somebody
+        goes on in a later turn."""
         cdef Waker waker = self.waker
         if self.next is None:
             return 0
         if self.message_waiters is not None:
             self._wake(self.message_waiters)
-        if waker is not None:
+        if waker is not None and waker.state == WAKER_PENDING:
             self.waker = None
             return waker.wake()
         return 0

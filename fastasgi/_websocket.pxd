@@ -24,10 +24,12 @@ cdef class WebSocket(Handler):
     cdef FrameParser parser
     cdef Deflate deflate            # None: no compression
     cdef WireState state
+    cdef Handler before             # who led the handshake, while its frames may be on the stack
     cdef bint is_held               # enough messages wait: nothing is read until release()
     cdef bint saw_eof               # the client has ended its side, behind the tail
     cdef bytes tail                 # bytes received and not yet read, or None
     cdef size_t tail_at             # of them, already read
+    cdef int late_end               # FrameEvent that ends the frames, put off by a turn, or FRAME_NONE
     cdef bytes late_pong            # payload of a ping that is answered when there is room, or None
     # --- pings
     cdef bytes ping                 # payload of the one that is not answered yet, or None
@@ -49,6 +51,7 @@ cdef class WebSocket(Handler):
     cdef size_t _read(self, const char *p, size_t n) except? 0xFFFFFFFF
     cdef int _keep_tail(self, const char *p, size_t n) except -1
     cdef int _read_tail(self) except -1
+    cdef int _end_late(self) except -1
     cdef int _control(self, int event) except -1
     cdef int _closed_by_peer(self) except -1
     cdef int _pong(self, bytes payload) except -1

@@ -32,14 +32,13 @@ cdef class WebSocket(Handler):
 
     # --- what the channel calls -------------------------------------------------------------------------------------
 
-    cdef int take_over(self, Channel channel, bytes rest, bint saw_eof) except -1:
+    cdef int take_over(self, Handler before, Channel channel, bytes rest, bint saw_eof) except -1:
         """The channel is ours; `rest` came behind the handshake, or None."""
-        self.channel, self.saw_eof = channel, saw_eof
+        self.channel, self.saw_eof, self.before = channel, saw_eof, before
         self.parser = FrameParser(self.runtime.ws_max_bytes, self.deflate)
         channel.arm(TIMEOUT_WS_PING)
         self.tail = rest
-        # Who led the handshake is let go of in a later turn, when its frames are gone.
-        return channel.schedule() if rest is not None or saw_eof or channel.retired is not None else 0
+        return channel.schedule() if rest is not None or saw_eof or before is not None else 0
 
     cdef bint wants_input(self) noexcept:
         return not self.is_held and self.tail is None
@@ -51,11 +50,13 @@ cdef class WebSocket(Handler):
         left = self._read(p, n)
         if left:
             self._keep_tail(p + n - left, left)
-        return self.settle()
+        self.settle()
+        return 0
 
     cdef int resumed(self) except -1:
-        if self.channel is not None:
-            self.channel.retired = None
+        self.before = None
+        if self.late_end:
+            return self._end_late()
         if self.tail is not None and not self.is_held:
             self._read_tail()
             self.settle()
@@ -69,7 +70,9 @@ cdef class WebSocket(Handler):
 
     cdef int eof(self) except -1:
         """FIN. Without a close frame before it the connection is lost: a WebSocket has no half."""
-        if self.tail is not None:
+        if self.late_end:
+            self._end_late()
+        elif self.tail is not None:
             self.saw_eof = True
             return 0
         self.state = WIRE_CLOSED
@@ -87,6 +90,8 @@ cdef class WebSocket(Handler):
         return self.drained()
 
     cdef int lost(self, object error) except -1:
+        if self.late_end:
+            self._end_late()        # it tells more than the loss
         self.state = WIRE_CLOSED
         self.channel = None
         self.tail = None
@@ -128,10 +133,19 @@ cdef class WebSocket(Handler):
                 if self.state == WIRE_OPEN:
                     self.arrived(message)
             elif event != FRAME_NONE:
-                if event >= FRAME_CLOSE:
-                    self.settle()       # what came before the end can still be answered
+                # What came before the end can still be answered, by who waits for it.
+                if event >= FRAME_CLOSE and self.settle():
+                    self.late_end = event
+                    return self.channel.schedule()
                 self._control(event)
         return n if self.state != WIRE_CLOSED else 0
+
+    cdef int _end_late(self) except -1:
+        """What came before the end has been taken, or never will be."""
+        cdef int event = self.late_end
+        self.late_end = FRAME_NONE
+        self.tail = None        # nothing is read behind the end
+        return self._control(event) if self.state != WIRE_CLOSED else 0
 
     cdef int _keep_tail(self, const char *p, size_t n) except -1:
         """Bytes that cannot be read yet."""
@@ -268,7 +282,7 @@ cdef class WebSocket(Handler):
         raise AssertionError("arrived() is for subclasses")
 
     cdef int settle(self) except -1:
-        """What came is read: wake who waits for it. The application may run."""
+        """What came is read: wake who waits for it. The application may run; 1 when it will in a later turn."""
         raise AssertionError("settle() is for subclasses")
 
     cdef int ended(self, int code, str reason) except -1:
