@@ -15,15 +15,15 @@ from ipaddress import ip_network
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyObject_Hash
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from fastasgi.fa cimport (
     FA_NODE_ADDRESS, FA_NODE_NAME, FA_NODE_NONE, fa_decimal, fa_format_address, fa_is_host,
-    fa_is_within, fa_network, fa_parse_address, fa_parse_decimal, fa_percent_decode, fa_sample_hash, fa_walk,
-    fa_walk_for, fa_walk_forwarded,
+    fa_is_within, fa_network, fa_parse_address, fa_parse_decimal, fa_percent_decode, fa_walk, fa_walk_for,
+    fa_walk_forwarded,
 )
 
 cdef extern from "Python.h":
@@ -275,7 +275,7 @@ cdef class Forwarder:
     cdef object _recall(self, Part part, bytes value):
         """What the value came to before, or MISSING."""
         cdef Py_ssize_t n = PyBytes_GET_SIZE(value)
-        cdef Slot *slot = &self.slots[fa_sample_hash(PyBytes_AS_STRING(value), n, part) & (N_SLOTS - 1)]
+        cdef Slot *slot = &self.slots[(PyObject_Hash(value) + part) & (N_SLOTS - 1)]
         if slot.value == NULL or slot.part != part or PyBytes_GET_SIZE(<object>slot.value) != n:
             return MISSING
         if memcmp(PyBytes_AS_STRING(<object>slot.value), PyBytes_AS_STRING(value), n) != 0:
@@ -285,7 +285,7 @@ cdef class Forwarder:
     cdef int _keep(self, Part part, bytes value, object found) except -1:
         """Keep what the value came to, in place of another."""
         cdef Py_ssize_t n = PyBytes_GET_SIZE(value)
-        cdef Slot *slot = &self.slots[fa_sample_hash(PyBytes_AS_STRING(value), n, part) & (N_SLOTS - 1)]
+        cdef Slot *slot = &self.slots[(PyObject_Hash(value) + part) & (N_SLOTS - 1)]
         cdef PyObject *value_before = slot.value
         cdef PyObject *found_before = slot.found
         if n > MAX_VALUE:
