@@ -90,7 +90,10 @@ class Departure(enum.Enum):
 
 
 DEPARTURE_NAMES = frozenset(
-    {"ClientDisconnect", "ClientDisconnected", "WebSocketDisconnect", "WebSocketDisconnected", "RequestAborted"}
+    {
+        *("ClientDisconnect", "ClientDisconnected", "ClientDisconnectedError", "RequestAborted"),
+        *("WebSocketDisconnect", "WebSocketDisconnected"),
+    }
 )
 """Names of classes by which frameworks tell that a client has gone."""
 

@@ -311,7 +311,8 @@ class Server:
         self._tick()
         self.slot.state = State.READY
         self.started = True
-        self._urls = tuple(listening.describe(sock) for sock in sockets)
+        scheme = "https" if self.config.is_ssl else "http"
+        self._urls = tuple(listening.describe(sock, scheme) for sock in sockets)
 
     async def _stopped_during(self, starting: Coroutine[Any, Any, None]) -> bool:
         """Await `starting`, unless a signal asks for the end first: then it is cancelled, and True returned."""

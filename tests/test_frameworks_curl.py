@@ -10,7 +10,14 @@ from frameworks.common import BLOCK, FILE
 from frameworks.serving import PATIENCE_S, without
 
 pytest_plugins = ["frameworks.fixtures"]
-SITES = [("starlette", "socket-uvloop"), ("django", "transport-asyncio"), ("quart", "socket-uvloop")]
+SITES = [
+    ("starlette", "socket-uvloop"),
+    ("django", "transport-asyncio"),
+    ("quart", "socket-uvloop"),
+    ("litestar", "socket-uvloop"),
+    ("falcon", "transport-asyncio"),
+    ("blacksheep", "socket-uvloop"),
+]
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
@@ -80,7 +87,7 @@ def test_upload_asks_first(curl):
     assert "HTTP/1.1 100 Continue" in curl.stderr
 
 
-@without("django", "quart")  # they read before they look for a route
+@without("django", "quart", "falcon", "blacksheep")  # they read before they look for a route, or tell of it
 def test_upload_that_is_refused_is_not_asked_for(curl):
     output = curl("-v", "--expect100-timeout", "10", "-H", "Expect: 100-continue", "-w", "%{http_code}",
                   "--data-binary", "@-", "/no/such", data=BLOCK)  # fmt: skip
@@ -103,7 +110,7 @@ def test_slow_writer_is_read(curl):
 
 
 @pytest.mark.parametrize("asked", ["0-9", "10-19", "-10", "500-"])
-@without("django", "quart")  # Django's has none; Quart's raises for "-10"
+@without("django", "quart", "litestar", "falcon", "blacksheep")  # most have none; Quart's raises for "-10"
 def test_ranges_of_a_file(curl, asked):
     data = FILE.read_bytes()
     first, _, last = asked.partition("-")

@@ -1,4 +1,4 @@
-"""What the four applications share: their routes, and how they tell a test what happened inside.
+"""What the applications share: their routes, and how they tell a test what happened inside.
 
     GET  /hello                 "hello"; HEAD too
     GET  /items/{id}?q=         JSON: {"id", "q", "client", "agent"}

@@ -12,13 +12,15 @@ import sys
 import httpx
 import pytest
 
-from .serving import PATIENCE_S, Site, Visit
+from .serving import PATIENCE_S, WITHOUT_LIFESPAN, Site, Visit
 
 FRAMEWORKS = ["starlette", "fastapi", "django", "quart"]
 # The two ways to run it that differ most, for all; the other two for one.
 ON = ["socket-uvloop", "transport-asyncio"] if sys.platform == "linux" else ["transport-asyncio"]
 MORE = ["socket-asyncio", "transport-uvloop"] if sys.platform == "linux" else []
-ALL = [*((framework, on) for framework in FRAMEWORKS for on in ON), *(("starlette", on) for on in MORE)]
+# Each of these on one of them, in turns: they differ in the framework alone.
+ONCE = list(zip(["litestar", "falcon", "blacksheep", "channels"], ON * 4, strict=False))
+ALL = [*((framework, on) for framework in FRAMEWORKS for on in ON), *(("starlette", on) for on in MORE), *ONCE]
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # else each client reads all certificates first
 SHUTDOWN = ["Shutting down", "Waiting for application shutdown.", "Application shutdown complete."]
@@ -29,9 +31,9 @@ def running(framework, *argv, signal_number=signal.SIGINT, **how):
     """A site; what it says at start and end is checked."""
     site = Site(framework, *argv, **how)
     try:
-        has_lifespan = framework != "django"
+        has_lifespan = framework not in WITHOUT_LIFESPAN
         starting = [line for line in site.err.all[: site.started_with] if not line.startswith("event: ")]
-        assert len(starting) == 4, starting
+        assert len(starting) == 5, starting
         assert ("unsupported" in starting[2]) is not has_lifespan, starting
         yield site
         ending = [line for line in site.stop(signal_number) if not line.startswith("event: ")]

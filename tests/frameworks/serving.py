@@ -21,8 +21,15 @@ from process import no_alarm
 TESTS = Path(__file__).parent.parent
 PATIENCE_S = 15.0
 
+FRAMEWORKS = {"starlette", "fastapi", "django", "quart", "litestar", "falcon", "blacksheep", "channels"}
+WITHOUT_LIFESPAN = {"django", "channels"}
+
+# What a client that leaves makes of some frameworks: by chance, and nobody's fault.
+LEFT = "INFO:     client left: "
 RUNNING = re.compile(r"INFO: +fastasgi running on (http://\S+:\d+|unix:\S+) \(Press CTRL\+C to quit\)")
-ERROR = re.compile(r"^(ERROR|CRITICAL|WARNING)|^django (ERROR|WARNING)|ERROR in app", re.M)
+ERROR = re.compile(
+    r"^(ERROR|CRITICAL|WARNING)|^django (ERROR|WARNING)|ERROR in app|^\[FALCON\] Unhandled exception", re.M
+)
 TRACEBACK = "Traceback (most recent call last):"
 
 
@@ -142,7 +149,8 @@ class Visit:
 
     @property
     def framework(self) -> str:
-        return self.site.framework
+        """Channels is Django, but for WebSockets."""
+        return "django" if self.site.framework == "channels" else self.site.framework
 
     def wait_event(self, text: str, times: int = 1) -> None:
         """Wait until the application told this, so often."""
@@ -164,7 +172,8 @@ class Visit:
     def said(self) -> str:
         """What the server and its application logged, without events."""
         self.site.mark()
-        return "\n".join(line for line in self.site.err.all[self.start :] if not line.startswith("event: "))
+        lines = self.site.err.all[self.start :]
+        return "\n".join(line for line in lines if not line.startswith(("event: ", LEFT)))
 
     def events(self) -> list[str]:
         """What the application told."""
@@ -191,7 +200,7 @@ def without(*frameworks):
     """These frameworks have no such thing. (No mark: pytest would see the test before it knows the mark.)"""
 
     def mark(test):
-        test.lacking = frameworks
+        test.lacking = (*frameworks, "channels") if "django" in frameworks else frameworks
         return test
 
     return mark
@@ -199,4 +208,4 @@ def without(*frameworks):
 
 def only(*frameworks):
     """The opposite of `without`."""
-    return without(*({"starlette", "fastapi", "django", "quart"} - set(frameworks)))
+    return without(*(FRAMEWORKS - set(frameworks)))
