@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from .logging import server_logger
@@ -16,6 +17,7 @@ class Announced(Protocol):
 
     app: str | Callable[..., Any]
     ws: str
+    loop: str
 
     @property
     def is_ssl(self) -> bool:
@@ -31,7 +33,7 @@ def announce(
     workers: int = 1,
 ) -> None:
     """Log the banner: one line that says what is served, and one for each address. `ready_s` is how long it took,
-    `loop` the event loop that serves; None leaves it out."""
+    `loop` the event loop that serves; None where that runs in workers."""
     server_logger.info("%s", summary(config, loop, ready_s=ready_s, workers=workers))
     scheme = "https" if config.is_ssl else "http"
     for sock in sockets:
@@ -47,10 +49,18 @@ def summary(
 ) -> str:
     """`Serving main:app with 1 worker, uvloop, HTTP/1.1 and WebSocket; ready in 0.21 s`."""
     parts = [f"{workers} worker{'' if workers == 1 else 's'}"]
-    if loop is not None:
-        parts.append(type(loop).__module__.partition(".")[0])
+    name = _named(config.loop) if loop is None else type(loop).__module__.partition(".")[0]
+    if name:
+        parts.append(name)
     parts.append("HTTP/1.1 and WebSocket" if config.ws != "none" else "HTTP/1.1")
     return f"Serving {name_of(config.app)} with {', '.join(parts)}; ready in {ready_s:.2f} s"
+
+
+def _named(loop: str) -> str:
+    """The loop that workers make by the option `loop`; empty where only asyncio's policy knows."""
+    if loop == "auto":
+        return "uvloop" if find_spec("uvloop") else "asyncio"
+    return "" if loop == "none" else loop
 
 
 def name_of(app: str | Callable[..., Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fastasgi import banner
 from fastasgi.banner import announce, name_of, summary
 
 
@@ -19,7 +20,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None: ...
 
 
 def options(**more: Any) -> Any:
-    return SimpleNamespace(**{"app": "main:app", "ws": "auto", "is_ssl": False, **more})
+    return SimpleNamespace(**{"app": "main:app", "ws": "auto", "loop": "none", "is_ssl": False, **more})
 
 
 def test_summary() -> None:
@@ -33,6 +34,21 @@ def test_summary() -> None:
     assert summary(options(ws="none"), None, ready_s=12, workers=4) == (
         "Serving main:app with 4 workers, HTTP/1.1; ready in 12.00 s"
     )
+
+
+@pytest.mark.parametrize(
+    ("loop", "uvloop", "name"),
+    [
+        ("auto", True, " uvloop,"),
+        ("auto", False, " asyncio,"),
+        ("asyncio", True, " asyncio,"),
+        ("my.loops:make", True, " my.loops:make,"),
+        ("none", True, ""),
+    ],
+)
+def test_loop_of_workers(loop: str, uvloop: bool, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(banner, "find_spec", lambda module: module if uvloop else None)
+    assert f"with 2 workers,{name} HTTP/1.1" in summary(options(loop=loop), None, ready_s=0, workers=2)
 
 
 def test_uvloop_is_named() -> None:
