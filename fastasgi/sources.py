@@ -155,6 +155,7 @@ def print_config(settings: Settings, environ: Mapping[str, str]) -> str:
                 value, origin = option.default_in(environ)
             text = option.show(value)
             # What no file can say (objects, secrets, options that files do not have) stands there as a comment.
-            mark = "# " if text.startswith(("<", "(")) or not option.in_file else ""
+            is_value = option.in_file and not text.startswith(("<", "(")) and (option.name, value) != ("app", None)
+            mark = "" if is_value else "# "
             lines.append(f"{f'{mark}{option.name} = {text}':<48}  # {origin}")
     return "\n".join(lines[1:])

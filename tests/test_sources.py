@@ -183,6 +183,7 @@ def test_print_config_says_where_each_value_comes_from(tmp_path: Any) -> None:
     assert ["host", "=", '"127.0.0.1"', "#", "default"] in words
     assert ["workers", "=", "3", "#", "WEB_CONCURRENCY"] in words
     assert ["#", "log_config", "=", "<dict>", "#", "default"] in words
+    assert ["#", "app", "=", '"none"', "#", "default"] in words
     assert ["#", "callback_notify", "=", '"none"', "#", "default"] in words
 
 
