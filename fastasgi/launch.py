@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import contextlib
 import os
+import socket
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
+from . import service
+from . import sockets as listening
 from .config import Config, with_parameters_of
 from .ending import threads_left
 from .errors import EXIT_OK, StartupError
@@ -19,16 +25,71 @@ from .worker import Server
 def execute(config: Config) -> int:
     """Run the server of this configuration; the exit code of the process."""
     try:
-        if config.workers > 1 or config.reload:
-            return Supervisor(config).run()
-        server = Server(config)
-        server.run()
+        with in_service(config) as sockets:
+            notifier = service.Notifier()
+            if config.workers > 1 or config.reload:
+                return Supervisor(config, sockets=sockets, notifier=notifier).run()
+            server = MainServer(config, notifier)
+            server.run(sockets)
     except StartupError as error:
         log_startup_error(error)
         return error.exit_code
     except KeyboardInterrupt:  # before, or after, the server listens to signals itself
         return EXIT_OK
     return server.exit_code
+
+
+@contextlib.contextmanager
+def in_service(config: Config) -> Iterator[Sequence[socket.socket] | None]:
+    """Be what the system expects of a service within the block: see `service`. Gives the sockets, where they had to be
+    bound before rights were given up; else None. Raises `StartupError`."""
+    service.set_umask(config.umask)
+    service.become_init()
+    with contextlib.ExitStack() as ending:
+        ending.enter_context(service.end_on_sigterm())
+        rights = service.Rights(config.user, config.group)
+        sockets = None
+        if not rights.are_ours:
+            sockets = listening.bind(config)
+            for sock in sockets:
+                ending.callback(sock.close)
+        if config.pid_file is not None:
+            pid_file = service.PidFile(config.pid_file)
+            pid_file.take(successor_of=os.getppid())
+            ending.callback(pid_file.release)
+        rights.take(sockets or ())
+        yield sockets
+
+
+class MainServer(Server):
+    """The server that is all of its process, and so tells the service manager how it is."""
+
+    def __init__(self, config: Config, notifier: service.Notifier) -> None:
+        super().__init__(config)
+        self._notifier = notifier
+        self._pinging: asyncio.TimerHandle | None = None
+
+    async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """As the server's, and tell that it is ready."""
+        await super().startup(sockets)
+        if self.started:
+            self._notifier.ready(f"Serving on {', '.join(self.urls)}")
+            self._ping()
+
+    async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """As the server's, and tell that it ends."""
+        self._notifier.stopping()
+        try:
+            await super().shutdown(sockets)
+        finally:
+            if self._pinging is not None:
+                self._pinging.cancel()
+
+    def _ping(self) -> None:
+        """By a timer of the loop: one that is blocked pings no more."""
+        self._notifier.ping()
+        if self._notifier.watchdog_s is not None:
+            self._pinging = asyncio.get_running_loop().call_later(self._notifier.watchdog_s / 2, self._ping)
 
 
 def leave(code: int) -> NoReturn:

@@ -37,6 +37,7 @@ from .logging import log_startup_error, reopen_files, server_logger
 from .process import SERVING, WorkerProcess, WorkerState
 from .reactor import Reactor
 from .reload import Watcher
+from .service import Notifier, has_own_init
 from .starting import Starter
 from .upgrade import Successor, Takeover
 
@@ -68,6 +69,7 @@ class Supervisor:
         *,
         sockets: Sequence[socket.socket] | None = None,
         on_ready: Callable[[], object] | None = None,
+        notifier: Notifier | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config = config
@@ -81,6 +83,7 @@ class Supervisor:
         self.restarts = 0
         self.sockets: Sequence[socket.socket] = sockets or ()
         self._on_ready = on_ready
+        self._notifier = notifier or Notifier({})
         self._clock = clock
         self._began_s = clock()
         self._loop_of_crashes = fleet.CrashLoop(clock)
@@ -177,6 +180,7 @@ class Supervisor:
         """End: drain first, or with `graceful` False, or when told again, cancel what runs; a third time kills."""
         self._stops += 1
         if self.phase is not Phase.STOPPING:
+            self._notifier.stopping()
             self._end_all(Manner.of_stop(self.config, delay_s=self.config.drain_delay))
         if self._stops > 2:
             server_logger.warning("Killing %d workers", len(self.workers))
@@ -192,6 +196,7 @@ class Supervisor:
         """Replace all workers, a few at a time, by new ones that import the application anew."""
         if self.phase is Phase.STOPPING:
             return
+        self._notifier.reloading()
         self.generation += 1
         self._roll_began_s = self._clock()
         self._loop_of_crashes = fleet.CrashLoop(self._clock)
@@ -221,14 +226,15 @@ class Supervisor:
         """Start a successor on the same sockets, and end when it is ready."""
         if self.phase is not Phase.RUNNING or self._successor is not None:
             return
-        if os.getpid() == 1:
+        if os.getpid() == 1 or has_own_init():
             server_logger.error("no successor is started by process 1: its end would be that of the container")
             return
         self._successor = Successor(self.reactor, self.sockets, self._successor_ended)
 
     def _successor_ended(self, is_ready: bool) -> None:
-        self._successor = None
-        if is_ready:
+        successor, self._successor = self._successor, None
+        if is_ready and successor is not None:
+            self._notifier.successor(successor.pid)
             server_logger.info("The successor is ready")
             for sock in self.sockets:
                 if isinstance(sock, listening.UnixListener):
@@ -374,11 +380,13 @@ class Supervisor:
             announce(self.config, self.sockets, None, ready_s=self._clock() - self._began_s, workers=self.target)
             if self._takeover is not None:
                 self._takeover.finish()
+            self._notifier.ready(f"Serving with {self.target} workers")
             if self._on_ready is not None:
                 self._on_ready()
         if self._roll_began_s is not None and ready >= self.target:
             server_logger.info("All workers are replaced, in %.1f s", self._clock() - self._roll_began_s)
             self._roll_began_s = None
+            self._notifier.ready(f"Serving with {self.target} workers")
 
     def _retire(self, worker: WorkerProcess, why: str) -> None:
         server_logger.info("worker [%d]: %s: replacing it", worker.pid, why)
@@ -429,6 +437,7 @@ class Supervisor:
         server_logger.error(
             "the restart failed: %d workers stay as they were; send SIGHUP again when it is repaired", len(staying)
         )
+        self._notifier.ready("The restart failed: the workers stay as they were")
         for worker in list(self.workers):
             if worker.state is WorkerState.RETIRING:
                 worker.move(WorkerState.READY)
@@ -471,12 +480,14 @@ class Supervisor:
                 "workers end soon after their start, %d times in a row: giving up (stop_on_crash_loop)",
                 self._loop_of_crashes.rounds,
             )
+        self._notifier.stopping()
         self._end_all(Manner.of_stop(self.config))
 
     # --- health -----------------------------------------------------------------------------------------------
 
     def _check(self) -> None:
         """Look at every worker: starts that take too long, loops that do not turn, memory, age."""
+        self._notifier.ping()
         now = self._clock()
         was_away = self._checked_s and now - self._checked_s > 4 * CHECK_S
         self._checked_s = now

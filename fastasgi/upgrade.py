@@ -105,6 +105,11 @@ class Successor:
             server_logger.error("the successor did not start (exit code %s): going on", self._popen.returncode)
         self._on_end(is_ready)
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._popen.pid
+
     def stop(self) -> None:
         """End it, if it is not ready yet."""
         if self._reader >= 0:

@@ -19,7 +19,7 @@ class FakeServer:
     ends: int | BaseException = 0
     started: list[Config] = []
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, notifier: Any) -> None:
         self.config = config
         self.exit_code = 0
 
@@ -35,7 +35,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> type[FakeServer]:
     class Server(FakeServer):
         started = []
 
-    monkeypatch.setattr(launch, "Server", Server)
+    monkeypatch.setattr(launch, "MainServer", Server)
     monkeypatch.chdir(tmp_path)
     for field in FIELDS.values():
         if field.env_name:

@@ -23,7 +23,7 @@ LINES = [
     {"middleware", "middleware.asgi2", "middleware.proxy_headers", "middleware.wsgi"},
     {"formatters", "outlet", "kinds", "import_trouble", "discover"},
     {"logging"},
-    {"fields", "importer", "sockets"},
+    {"fields", "importer", "sockets", "service"},
     {"banner"},
     {"options.declaring"},
     {"options.serving", "options.traffic", "options.running"},
