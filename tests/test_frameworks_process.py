@@ -13,7 +13,7 @@ import aiohttp
 import httpx
 import pytest
 from frameworks.common import BLOCK
-from frameworks.serving import PATIENCE_S, Site
+from frameworks.serving import FRAMEWORKS, PATIENCE_S, WITHOUT_LIFESPAN, Site
 from net import IOS
 
 import fastasgi
@@ -51,6 +51,21 @@ def test_root_path_is_in_absolute_urls(start, framework):
     item = re.search(r'"item": ?"([^"]+)"', text)[1]
     assert item == f"{site.url}/api/items/7"
     assert get(site, "/hello") == (200, "hello")
+
+
+@pytest.mark.parametrize("framework", sorted(FRAMEWORKS))
+def test_two_workers(start, framework):
+    """Each starts and ends its application; both answer, also what was uploaded to them."""
+    site = start(framework, "--workers", "2")
+    assert {get(site, "/hello") for _ in range(8)} == {(200, "hello")}
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=PATIENCE_S)
+    with contextlib.closing(connection):
+        connection.request("POST", "/stream", BLOCK * 3, {"content-type": "application/octet-stream"})
+        assert f'"size":{3 * len(BLOCK)}' in connection.getresponse().read().decode().replace(" ", "")
+    site.stop(signal.SIGTERM)
+    told = [line for line in site.err.all if line.startswith("event: ")]
+    assert sorted(told) == ([] if framework in WITHOUT_LIFESPAN else ["event: shutdown"] * 2 + ["event: startup"] * 2)
+    assert "ERROR" not in "\n".join(site.err.all)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
