@@ -15,6 +15,7 @@ import os
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
+from fastasgi._access cimport client_name
 from fastasgi._channel cimport TRUST_DENIED, TRUST_UNASKED, Channel
 from fastasgi._forwarded cimport address_text
 from fastasgi._live cimport count_live
@@ -45,7 +46,7 @@ cdef class ProxyPreface(Handler):
         if channel is None:
             return 0
         if not channel.has_trusted_peer():
-            return self._refuse("a peer of forwarded_allow_ips, because proxy_protocol is on")
+            return self._refuse("one that a peer of forwarded_allow_ips has sent")
         if self.seen is None:
             channel.arm(TIMEOUT_HEAD)
         else:
@@ -68,7 +69,8 @@ cdef class ProxyPreface(Handler):
         """Say why, for a person who looks: what was sent is no header, so it may be a request."""
         cdef Channel channel = self.channel
         self.channel = None
-        logger.info("client sent a bad PROXY header: expected %s (peer %s)", expected, channel.client)
+        logger.info("client %s sent no PROXY header that can be taken: expected %s",
+                    client_name(channel.client).decode("utf-8", "replace") or "of a Unix socket", expected)
         channel.write(error_reply(400, "expected a PROXY protocol header: " + expected, self.runtime.block), None, None,
                       False)
         return channel.close(True)
