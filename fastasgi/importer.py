@@ -128,6 +128,8 @@ def _make(app: Any, name: str, factory: bool, interface: str) -> ASGI3Applicatio
         made = app()
     except (Exception, SystemExit) as error:
         raise _failed_factory(name, error) from None
+    if inspect.iscoroutine(made):  # of a factory that hides that it is async, such as a lambda
+        return AsyncFactory(lambda: made, name, interface)
     return _adapt(_checked(made, name), name, interface)
 
 

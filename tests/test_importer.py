@@ -222,6 +222,20 @@ def test_async_factory_makes_the_application_in_the_loop(project: Project) -> No
     assert asyncio.run(loaded.made()) is sys.modules["fa_async"].app
 
 
+def test_async_factory_that_hides_it() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None: ...
+
+    async def make() -> Any:
+        return app
+
+    def hides() -> Any:
+        return make()
+
+    loaded = load_app(hides, factory=True)
+    assert isinstance(loaded, AsyncFactory)
+    assert asyncio.run(loaded.made()) is app
+
+
 def test_async_factory_serves_as_it_is_and_makes_the_application_once() -> None:
     made: list[str] = []
     served: list[Any] = []
