@@ -12,8 +12,10 @@ frameworks share the loose `Scope` and `Message`, so the callables use those.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from types import CodeType
 from typing import Any, Literal, NotRequired, TypedDict
 
 Scope = MutableMapping[str, Any]
@@ -141,3 +143,32 @@ def guess_interface(app: Callable[..., Any]) -> Interface:
         return "asgi3"
     by_needed: dict[int, Interface] = {1: "asgi2", 2: "wsgi"}
     return by_needed.get(least, "unknown")
+
+
+# --- what runs --------------------------------------------------------------------------------------------------------
+
+
+def scope_in(code: CodeType, variables: Mapping[str, Any]) -> Scope | None:
+    """The scope that a frame was called with, as its first parameter or behind `self`; None if it was not."""
+    for name in code.co_varnames[: min(code.co_argcount, 2)]:
+        found = variables.get(name)
+        if isinstance(found, MutableMapping) and found.get("type") in ("http", "websocket", "lifespan"):
+            return found
+    return None
+
+
+def describe_scope(scope: Scope) -> str:
+    """`GET /path of 127.0.0.1:5000`, for a line of the log."""
+    if scope["type"] == "lifespan":
+        return "the application's lifespan"
+    client = scope.get("client")
+    of = f" of {client[0]}:{client[1]}" if client else ""
+    return f"{scope.get('method', 'WebSocket')} {scope.get('path')}{of}"
+
+
+def describe_task(task: asyncio.Task[Any]) -> str:
+    """The same for the task of a request; its name where the application's coroutine does not tell."""
+    coroutine = task.get_coro()
+    frame = getattr(coroutine, "cr_frame", None)
+    scope = scope_in(frame.f_code, frame.f_locals) if frame is not None else None
+    return task.get_name() if scope is None else describe_scope(scope)

@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 from ._access import close_all
 from ._scoreboard import Slot, State
+from .asgi import describe_scope, scope_in
 from .config import Config
 from .draining import drain_bound_s
 from .ending import threads_left
@@ -175,23 +176,11 @@ def request_of(frame: FrameType | None) -> str:
     """Which request the frames below a signal belong to: the outermost one that was called with a scope."""
     found = "no request runs in the main thread"
     while frame is not None:
-        code = frame.f_code
-        if code.co_argcount:
-            for name in code.co_varnames[: min(code.co_argcount, 2)]:  # `self` may stand before it
-                scope = frame.f_locals.get(name)
-                if isinstance(scope, dict) and scope.get("type") in ("http", "websocket", "lifespan"):
-                    found = describe_scope(scope)
+        scope = scope_in(frame.f_code, frame.f_locals)
+        if scope is not None:
+            found = f"running: {describe_scope(scope)}"
         frame = frame.f_back
     return found
-
-
-def describe_scope(scope: dict[str, Any]) -> str:
-    """`GET /path of 127.0.0.1:5000`."""
-    if scope["type"] == "lifespan":
-        return "running: the application's lifespan"
-    client = scope.get("client")
-    method = scope.get("method", "WebSocket")
-    return f"running: {method} {scope.get('path')}" + (f" of {client[0]}:{client[1]}" if client else "")
 
 
 # --- the process ------------------------------------------------------------------------------------------------------

@@ -22,8 +22,8 @@ MIN_SILENCE_S = 2.5
 RSS_EVERY = 4
 """Memory is looked at in one check of so many."""
 
-_LAST_LINE = "running"
-"""In the line that a worker writes behind its stacks; see `child.request_of()`."""
+_LAST_LINES = ("running: ", "no request runs")
+"""What a worker writes behind its stacks begins so; see `child.request_of()`."""
 
 
 class Health:
@@ -83,6 +83,10 @@ def stacks_of(workers: Sequence[WorkerProcess], wait_s: float = DUMP_WAIT_S) -> 
     for worker in workers:
         worker.ask_for_stacks()
     deadline_s = time.monotonic() + wait_s
-    while time.monotonic() < deadline_s and not all(_LAST_LINE in worker.stacks() for worker in workers):
+    while time.monotonic() < deadline_s and not all(_is_whole(worker.stacks()) for worker in workers):
         time.sleep(0.02)  # nothing of a supervisor's could not wait as long
     return {worker.pid: worker.stacks() for worker in workers}
+
+
+def _is_whole(stacks: str) -> bool:
+    return stacks.rpartition("\n")[2].startswith(_LAST_LINES)

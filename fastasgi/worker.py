@@ -34,6 +34,7 @@ from ._runtime import Runtime
 from ._scoreboard import Slot, State
 from ._transport import TransportChannel
 from .accepting import Acceptor
+from .asgi import describe_task
 from .banner import announce
 from .errors import EXIT_CRASH, EXIT_OK, StartupError
 from .lifespan import Lifespan
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
 STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM]
 if sys.platform == "win32":
     STOP_SIGNALS.append(signal.SIGBREAK)
+
+NAMED_TASKS = 5
+"""Of so many requests that a drain cuts the names are logged."""
 
 CANCEL_GRACE_S = 1.0
 """What a cancelled task may still do before its connection is aborted."""
@@ -96,6 +100,14 @@ async def _call_notify(callback: Callable[[], Awaitable[object]]) -> None:
 def handler_factory(config: Config) -> Callable[[Any, Runtime], object]:
     """What makes the handler of a connection, from its channel and the runtime."""
     return functools.partial(ProxyPreface, Http1) if config.proxy_protocol else Http1
+
+
+def left_of(runtime: Runtime) -> str:
+    """`2 requests are (GET /stream of 10.0.0.1:5000, ...)`: what a drain has not seen the end of."""
+    count = runtime.requests_active
+    names = [describe_task(task) for task in list(runtime.tasks)[:NAMED_TASKS]]
+    shown = ", ".join(names) + (", ..." if len(runtime.tasks) > NAMED_TASKS else "")
+    return f"{count} request{' is' if count == 1 else 's are'}" + (f" ({shown})" if names else "")
 
 
 class Listeners:
@@ -508,18 +520,17 @@ class Server:
             return
         if not self.force_exit:
             server_logger.warning(
-                "%d requests are still running after timeout_graceful_shutdown: telling them to end",
-                runtime.requests_active,
+                "%s still running after timeout_graceful_shutdown: telling them to end", left_of(runtime)
             )
             runtime.disconnect()
             if await self._is_closed(runtime, config.timeout_disconnect_grace):
                 return
-        server_logger.warning("cancelling %d requests that are still running", runtime.requests_active)
+        server_logger.warning("%s still running: cancelling them", left_of(runtime))
         runtime.cancel()
         await self._is_closed(runtime, CANCEL_GRACE_S, forced=False)
         runtime.abort()
         if runtime.requests_active:
-            server_logger.error("%d requests ignore their cancellation: left behind", runtime.requests_active)
+            server_logger.error("%s ignoring their cancellation: left behind", left_of(runtime))
 
     async def _is_closed(self, runtime: Runtime, timeout_s: float | None, *, forced: bool = True) -> bool:
         """Wait until no connection and no request is left; False after the timeout, or at once with

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fastasgi.asgi import Receive, Scope, Send, guess_interface
+from fastasgi.asgi import Receive, Scope, Send, describe_scope, describe_task, guess_interface
 from fastasgi.middleware.asgi2 import ASGI2Middleware
 
 
@@ -92,3 +92,43 @@ def test_asgi2_middleware() -> None:
 
     asyncio.run(ASGI2Middleware(App)({"type": "http"}, receive, send))
     assert seen == [{"type": "http"}, {"type": "received"}, {"type": "sent"}]
+
+
+# --- what runs ----------------------------------------------------------------------------------------------------
+
+SCOPE = {"type": "http", "method": "GET", "path": "/x", "client": ("10.0.0.1", 5000)}
+
+
+@pytest.mark.parametrize(
+    ("scope", "words"),
+    [
+        (SCOPE, "GET /x of 10.0.0.1:5000"),
+        ({"type": "http", "method": "PUT", "path": "/x", "client": None}, "PUT /x"),
+        ({"type": "websocket", "path": "/ws", "client": ("::1", 1)}, "WebSocket /ws of ::1:1"),
+        ({"type": "lifespan"}, "the application's lifespan"),
+    ],
+)
+def test_descriptions_of_scopes(scope, words):
+    assert describe_scope(scope) == words
+
+
+class Framework:
+    async def __call__(self, scope, receive, send):
+        await receive()
+
+
+async def of_arguments(*arguments):
+    await arguments[1]()
+
+
+@pytest.mark.parametrize(
+    ("app", "words"), [(Framework(), "GET /x of 10.0.0.1:5000"), (of_arguments, "named")], ids=["method", "arguments"]
+)
+async def test_descriptions_of_tasks(app, words):
+    waits = asyncio.Event()
+    task = asyncio.create_task(app(SCOPE, waits.wait, None), name="named")
+    await asyncio.sleep(0)
+    assert describe_task(task) == words
+    waits.set()
+    await task
+    assert describe_task(task) == "named", "its frame is gone"

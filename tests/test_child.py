@@ -5,10 +5,9 @@ import signal
 import subprocess
 import sys
 
-import pytest
 from supervised import search_path
 
-from fastasgi.child import describe_scope, request_of, signal_handlers
+from fastasgi.child import request_of, signal_handlers
 
 SCOPE = {"type": "http", "method": "GET", "path": "/x", "client": ("10.0.0.1", 5000)}
 
@@ -33,19 +32,6 @@ def test_the_request_of_a_frame():
     assert Framework().call(SCOPE, None, None) == "running: GET /x of 10.0.0.1:5000", "the outermost"
     assert request_of(here()) == "no request runs in the main thread"
     assert request_of(None) == "no request runs in the main thread"
-
-
-@pytest.mark.parametrize(
-    ("scope", "words"),
-    [
-        (SCOPE, "running: GET /x of 10.0.0.1:5000"),
-        ({"type": "http", "method": "PUT", "path": "/x", "client": None}, "running: PUT /x"),
-        ({"type": "websocket", "path": "/ws", "client": ("::1", 1)}, "running: WebSocket /ws of ::1:1"),
-        ({"type": "lifespan"}, "running: the application's lifespan"),
-    ],
-)
-def test_descriptions_of_scopes(scope, words):
-    assert describe_scope(scope) == words
 
 
 def test_signals_of_the_group_are_neither_default_nor_ignored():

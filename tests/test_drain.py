@@ -252,6 +252,7 @@ def test_an_open_stream_never_holds_the_server(path, events, io):
         server.signal(signal.SIGTERM)
         rest = client.rest()
         assert not rest.endswith(b"0\r\n\r\n"), "a stream that was cut must not look whole"
+        assert f"1 request is (GET {path} of 127.0.0.1:" in server.log()
         assert server.wait(5) == 0
         found = [name for name in server.events() if name != "cancelled again"]
         assert found == events
