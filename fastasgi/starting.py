@@ -7,6 +7,7 @@ holds at that moment would stay locked in the child for ever. Elsewhere, and the
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import socket
@@ -20,6 +21,7 @@ from ._scoreboard import Scoreboard
 from .child import Birth, Parcel, run_forked
 from .config import Config
 from .errors import StartupError
+from .logging import server_logger
 from .process import Link, WorkerProcess, open_dump
 from .reactor import signals_blocked
 
@@ -45,6 +47,28 @@ def choose_start(config: Config) -> str:
     return wanted
 
 
+def load_before_forks(config: Config) -> bool:
+    """Import the application here, for `preload`; whether workers can still be forked: not where it has started
+    threads, a lock of which may be held at that moment. Raises `StartupError`."""
+    config.load()
+    names = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if names or _native_threads() > 1:
+        server_logger.warning(
+            "preload is not used: importing the application has started threads%s, so workers cannot be forked",
+            f" ({', '.join(names)})" if names else "",
+        )
+        return False
+    return True
+
+
+def _native_threads() -> int:
+    """Threads of this process, those that are not Python's too; 1 where that cannot be known."""
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return 1
+
+
 class Starter:
     """Starts workers of one supervisor.
 
@@ -63,6 +87,14 @@ class Starter:
         self._config, self._board, self._sockets = config, board, sockets
         self._forget = forget
         self.method = choose_start(config)
+        self.is_preloaded = False
+        if self.method == "fork":
+            if config.preload == "on" and not config.reload:
+                self.is_preloaded = load_before_forks(config)
+                self.method = "fork" if self.is_preloaded else "spawn"
+            # What is there now is shared with every worker until one writes to it; the collector would, to look at it.
+            gc.collect()
+            gc.freeze()
 
     def start(self, index: int, generation: int, now_s: float) -> WorkerProcess:
         """A new worker in the slot of this index."""

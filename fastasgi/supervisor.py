@@ -1,8 +1,8 @@
 """`Supervisor`: N workers on the same listening sockets: starts, watches, replaces, rolls and ends them.
 
-It serves nothing, imports no application, and has one loop (`Reactor`) in which everything happens one after the
-other: signals, links, timers. What to do next is decided by `fleet.plan()` after each of them, so that a restart, a
-limit, a crash and a change of the number of workers are one path.
+It serves nothing, imports no application (but for `preload`), and has one loop (`Reactor`) in which everything happens
+one after the other: signals, links, timers. What to do next is decided by `fleet.plan()` after each of them, so that a
+restart, a limit, a crash and a change of the number of workers are one path.
 
     SIGTERM, SIGINT     drain and end; a second one ends at once, a third one kills
     SIGQUIT             end at once: what runs is cancelled
@@ -201,6 +201,8 @@ class Supervisor:
         self._roll_began_s = self._clock()
         self._loop_of_crashes = fleet.CrashLoop(self._clock)
         server_logger.info("Replacing %d workers", len(self.workers))
+        if self._starter is not None and self._starter.is_preloaded:
+            server_logger.warning("the application was imported before (preload): SIGUSR2 imports it anew")
         for worker in list(self.workers):
             if worker.state is WorkerState.BOOTING:
                 self._cancel(worker)

@@ -240,3 +240,14 @@ async def dies_soon(scope, receive, send):
     if scope["type"] == "lifespan":
         asyncio.get_running_loop().call_later(0.2, os._exit, 9)
     await numbered(scope, receive, send)
+
+
+IMPORTED_BY = os.getpid()
+
+
+async def imported(scope, receive, send):
+    """Says who has imported it."""
+    if scope["type"] == "lifespan":
+        return await quiet_lifespan(receive, send)
+    await answer(send, b"%d" % IMPORTED_BY)
+    return None

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 from process import ROOT
-from supervised import search_path
+from supervised import REPLACED, running_workers, search_path
 
 from fastasgi.config import Config
 from fastasgi.errors import StartupError
@@ -99,3 +99,46 @@ print("back")
             assert (server.returncode, out) == (0, "back\n")
         finally:
             server.kill()
+
+
+# --- preload ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.pins("workers.preload")
+def test_an_application_is_imported_once_before_the_forks():
+    with running_workers("imported", "--preload", "on") as server:
+        assert int(server.ask()[1]) == server.pid
+        server.signal(signal.SIGHUP)
+        log = server.until_logged(REPLACED)
+        assert "imported before (preload): SIGUSR2 imports it anew" in log
+        assert server.ask()[0] == 200
+    with running_workers("imported") as server:
+        assert int(server.ask()[1]) in server.pids()
+
+
+@pytest.mark.pins("workers.preload", "workers.threads")
+def test_an_application_that_starts_threads_is_not_forked(tmp_path):
+    (tmp_path / "threaded.py").write_text(
+        "import threading\nfrom net_apps import imported\n"
+        "threading.Thread(target=threading.Event().wait, name='beside', daemon=True).start()\n"
+    )
+    path = search_path(tmp_path)
+    with running_workers("threaded:imported", "--preload", "on", folder=tmp_path, PYTHONPATH=path) as server:
+        assert "has started threads (beside), so workers cannot be forked" in server.log()
+        assert int(server.ask()[1]) in server.pids()
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+    # without preload each worker imports it, and its threads, after the fork
+    with running_workers("threaded:imported", folder=tmp_path, PYTHONPATH=path) as server:
+        assert int(server.ask()[1]) in server.pids()
+        server.signal(signal.SIGHUP)
+        server.until_logged(REPLACED)
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+@pytest.mark.pins("workers.preload", "workers.start-failure")
+def test_what_cannot_be_imported_before_the_forks_ends_the_start():
+    with running_workers("nowhere:app", "--preload", "on", is_ready=False) as server:
+        assert server.wait() == 3
+        assert server.log().count("no module named 'nowhere'") == 1
