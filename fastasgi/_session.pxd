@@ -24,6 +24,7 @@ cdef class WebSocketSession(AppCall):
     cdef SessionState state
     cdef HttpExchange opening       # the request that offers the handshake, until it is answered
     cdef Handshake handshake        # the same
+    cdef bytes log_client           # told by a proxy, or None: the channel's
     cdef bytes target               # path and query, for the log
     cdef SessionSocket socket       # from the accept until the connection is lost
     cdef bint connect_taken         # websocket.connect was received

@@ -207,7 +207,8 @@ cdef class WebSocketSession(AppCall):
         if channel is None or not logger.isEnabledFor(10 if is_closed else 20):
             return 0
         try:
-            client, target = client_name(channel.client).decode(), self.target.decode("ascii", "replace")
+            client = (self.log_client or client_name(channel.client)).decode()
+            target = self.target.decode("ascii", "replace")
             if is_closed:
                 logger.debug('%s - "WebSocket %s" [closed %d] ping %.1f ms', client, target, self.close_code,
                              self.socket.round_trip_ns / 1e6)
@@ -320,8 +321,9 @@ cdef class WebSocketSession(AppCall):
 
     cdef int start(self, dict scope) except -1:
         """Complete the scope and call the application in a task of its own."""
+        self.log_client = self.opening.log_client
         scope["type"] = "websocket"
-        scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
+        scope["scheme"] = "wss" if scope["scheme"] in ("https", "wss") else "ws"
         scope["subprotocols"] = self.handshake.subprotocols
         scope["extensions"] = {"websocket.http.response": {}}
         del scope["method"]

@@ -217,8 +217,9 @@ cdef class WebSocket(Handler):
         return self._write(encode_frame(FA_WS_FIN | FA_WS_PING, PyBytes_AS_STRING(self.ping), 8))
 
     cdef int _ping_expired(self) except -1:
-        """No pong. A client that we do not read, or that is within a long frame and goes on with it, cannot answer."""
-        if self.is_held or self.tail is not None or self.channel.is_paused:
+        """No pong. A client cannot answer while we do not read it, while it has not taken what was sent before the ping
+        (TIMEOUT_STALL sees to that), or within a long frame, if it goes on with it."""
+        if self.is_held or self.tail is not None or self.channel.is_paused or self.channel.pending:
             self.channel.arm(TIMEOUT_WS_PONG)
             return 0
         if self.parser.is_within_frame() and self.parser.frame_at != self.ping_bytes:

@@ -147,6 +147,21 @@ async def test_the_scope(script, given, scheme):
         script.finish()
 
 
+@pytest.mark.pins("websocket.scope")
+async def test_behind_a_proxy(script, caplog):
+    """The scope and the log have the client and the scheme that a trusted proxy tells."""
+    caplog.set_level("DEBUG", "fastasgi.error")
+    async with serving(script) as bench:
+        client = await offered(bench, "X-Forwarded-For: 198.51.100.7", "X-Forwarded-Proto: https")
+        await script.accept()
+        assert (script.scope["client"][0], script.scope["scheme"]) == ("198.51.100.7", "wss")
+        client.feed(close(1000))
+        lines = [record.getMessage() for record in caplog.records if "WebSocket" in record.getMessage()]
+        assert lines[0].startswith("198.51.100.7") and lines[0].endswith(' - "WebSocket /" [accepted]')
+        assert lines[1].startswith("198.51.100.7") and '[closed 1000]' in lines[1]
+        script.finish()
+
+
 @pytest.mark.pins("websocket.accept")
 async def test_accept_with_subprotocol_and_headers(script):
     async with serving(script) as bench:

@@ -238,6 +238,23 @@ async def test_a_client_that_we_do_not_read_is_not_blamed(script):
 
 
 @pytest.mark.pins("websocket.pings")
+async def test_a_client_that_takes_what_came_before_the_ping_is_not_blamed(script):
+    async with serving(script, ws_ping_interval=10, ws_ping_timeout=5) as bench:
+        client = await scripted(bench)
+        client.peer.channel.hold_output(0)
+        sending = asyncio.ensure_future(script.send(binary(bytes(100 * KIB))))
+        for _ in range(20):
+            await bench.pass_time(2)
+            client.peer.channel.hold_output(1000)
+        assert client.state == "open"
+        client.peer.channel.hold_output(None)
+        await sending
+        await bench.pass_time(7)
+        assert client.frames[-1].opcode == CLOSE
+        script.finish()
+
+
+@pytest.mark.pins("websocket.pings")
 async def test_a_long_frame_that_goes_on_is_a_sign_of_life(script):
     """Nothing can be said between its bytes. One that stops is none."""
     async with serving(script, ws_ping_interval=10, ws_ping_timeout=5) as bench:
