@@ -1,14 +1,15 @@
 """middleware.wsgi: WSGI applications on real connections, streaming both ways, whoever goes first."""
 
 import asyncio
+import contextlib
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from net import IOS, PATIENCE_S, listening
+from net import IOS, PATIENCE_S, Net, listening
 
 from fastasgi.errors import ClientDisconnected, StartupError
 from fastasgi.middleware.wsgi import WSGIMiddleware
@@ -27,6 +28,18 @@ def wrapped(app: Callable[..., Any]) -> WSGIMiddleware:
     return WSGIMiddleware(app, workers=2)
 
 
+@contextlib.asynccontextmanager
+async def served(middleware: WSGIMiddleware, io: str, **options: Any) -> AsyncIterator[Net]:
+    """Listening, until the threads have seen that their clients are gone, for which turns of the loop do not wait."""
+    async with listening(middleware, io, **options) as net:
+        yield net
+        for client in net.clients:
+            client.close()
+        async with asyncio.timeout(PATIENCE_S):
+            while net.runtime.requests_active:
+                await asyncio.sleep(0.001)
+
+
 async def rest_of(middleware: WSGIMiddleware) -> None:
     """Wait for its threads, which end by themselves: a test would hang here if one did not."""
     await asyncio.wait_for(asyncio.to_thread(middleware._threads.shutdown), PATIENCE_S)
@@ -39,7 +52,7 @@ def hello(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[b
 
 async def test_request_and_response(io: str) -> None:
     middleware = wrapped(hello)
-    async with listening(middleware, io) as net:
+    async with served(middleware, io) as net:
         client = await net.dial()
         answer = await client.answer(data=b"GET /a%20b HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (answer.status, answer.body) == (200, b"GET /a b\n")
@@ -56,7 +69,7 @@ async def test_environ(io: str) -> None:
         return hello(environ, start_response)
 
     middleware = wrapped(app)
-    async with listening(middleware, io) as net:
+    async with served(middleware, io) as net:
         client = await net.dial()
         await client.answer(data=b"GET /?q=1 HTTP/1.1\r\nHost: x\r\nCookie: a=1\r\nCookie: b=2\r\nX-Y: z\r\n\r\n")
         environ = seen[0]
@@ -81,7 +94,7 @@ async def test_upload_streams(io: str, chunked: bool) -> None:
         return [first, b"|", environ["wsgi.input"].read()]
 
     middleware = wrapped(app)
-    async with listening(middleware, io) as net:
+    async with served(middleware, io) as net:
         client = await net.dial()
         kind = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 6"
         await client.send(b"POST / HTTP/1.1\r\nHost: x\r\n" + kind + b"\r\n\r\n")
@@ -103,7 +116,7 @@ async def test_response_streams(io: str) -> None:
         yield b"second"
 
     middleware = wrapped(app)
-    async with listening(middleware, io) as net:
+    async with served(middleware, io) as net:
         client = await net.dial()
         await client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         while b"first" not in client.seen:
@@ -126,7 +139,7 @@ async def test_slow_reader_holds_the_application_back(io: str) -> None:
             yield PIECE
 
     middleware = wrapped(app)
-    async with listening(middleware, io) as net:
+    async with served(middleware, io) as net:
         # inherited by what is accepted; the kernel would take megabytes
         net.listening_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         client = await net.dial(receive_buffer=16384)
@@ -153,7 +166,7 @@ async def test_client_that_goes_ends_the_application(io: str) -> None:
             closed.set()
 
     middleware = wrapped(app)
-    async with listening(middleware, io) as net:
+    async with served(middleware, io) as net:
         client = await net.dial()
         await client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         await client.receive()
@@ -174,7 +187,7 @@ async def test_upload_that_breaks_off_is_no_whole_one(io: str) -> None:
         raise AssertionError("half an upload was taken for a whole one")
 
     middleware = wrapped(app)
-    async with listening(middleware, io) as net:
+    async with served(middleware, io) as net:
         client = await net.dial()
         await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nabc")
         await net.until(lambda: net.runtime.requests_active == 1, "the request to begin")
@@ -197,7 +210,7 @@ async def test_cancelled_request_ends_its_thread(io: str) -> None:
             ended.set()
 
     middleware = wrapped(app)
-    async with listening(middleware, io) as net:
+    async with served(middleware, io) as net:
         client = await net.dial(receive_buffer=16384)
         await client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         await client.receive()
@@ -212,7 +225,7 @@ async def test_error_before_the_response_is_500(io: str, caplog: pytest.LogCaptu
         raise ZeroDivisionError("no response")
 
     middleware = wrapped(app)
-    async with listening(middleware, io) as net:
+    async with served(middleware, io) as net:
         client = await net.dial()
         assert (await client.answer(data=b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")).status == 500
     assert "ZeroDivisionError: no response" in caplog.text
@@ -231,7 +244,7 @@ async def test_start_response_again(io: str) -> None:
         return [b"busy"]
 
     middleware = wrapped(app)
-    async with listening(middleware, io) as net:
+    async with served(middleware, io) as net:
         client = await net.dial()
         answer = await client.answer(data=b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (answer.status, answer.body) == (503, b"busy")
@@ -249,7 +262,7 @@ async def test_misuse_of_start_response(io: str, app: str, caplog: pytest.LogCap
         return [b"x"]
 
     middleware = wrapped({"twice": twice, "never": never}[app])
-    async with listening(middleware, io) as net:
+    async with served(middleware, io) as net:
         client = await net.dial()
         assert (await client.answer(data=b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")).status == 500
     assert "start_response()" in caplog.text
@@ -265,7 +278,7 @@ async def test_write(io: str) -> None:
         return [b"returned"]
 
     middleware = wrapped(app)
-    async with listening(middleware, io) as net:
+    async with served(middleware, io) as net:
         client = await net.dial()
         assert (await client.answer(data=b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")).body == b"written returned"
     await rest_of(middleware)
