@@ -66,9 +66,9 @@ class Workers(Process):
         with open(f"/proc/{self.pid}/task/{self.pid}/children") as children:
             return [int(pid) for pid in children.read().split()]
 
-    def until_logged(self, text: str, count: int = 1) -> str:
+    def until_logged(self, text: str, count: int = 1, patience_s: float = PATIENCE_S) -> str:
         """Wait until it has written this so often; all that it has written."""
-        deadline_s = time.monotonic() + PATIENCE_S
+        deadline_s = time.monotonic() + patience_s
         while (log := self.log()).count(text) < count:
             assert self.child.poll() is None or self.log().count(text) >= count, f"it has ended; it wrote:\n{log}"
             assert time.monotonic() < deadline_s, f"{text!r} was not written {count} times:\n{log}"

@@ -187,6 +187,16 @@ def test_a_crash_loop_ends_the_server():
         assert "giving up (stop_on_crash_loop)" in server.log()
 
 
+@pytest.mark.pins("workers.crash-loop")
+@pytest.mark.time_limit(60)
+@pytest.mark.slow
+def test_a_crash_loop_goes_on_where_it_is_to():
+    with running_workers("dies_soon", "--no-stop-on-crash-loop") as server:
+        server.until_logged("workers end soon after their start, again and again; trying on", patience_s=45)
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
 # --- replacing ----------------------------------------------------------------------------------------------------
 
 
