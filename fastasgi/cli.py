@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from . import ctl
 from .config import Config
 from .discover import find_application
 from .errors import EXIT_OK, EXIT_USAGE, ConfigError
@@ -63,7 +66,14 @@ def _default_note(declared: Field) -> str:
 
 
 class GroupedCommand(click.Command):
-    """Help by headings, usage errors in one line."""
+    """Help by headings, usage errors in one line; `ctl` and `top` as first word are commands of their own."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
+        """Run the command; see `ctl`."""
+        given = sys.argv[1:] if args is None else list(args)
+        if given and given[0] in ctl.WORDS:
+            return ctl.main(given)
+        return super().main(args, *rest, **extra)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Parse; a usage error comes without the usage lines around it."""

@@ -30,6 +30,7 @@ from . import sockets as listening
 from ._scoreboard import Scoreboard
 from .banner import announce
 from .config import Config
+from .control import ControlSocket
 from .draining import Manner, abort_bound_s, drain_bound_s
 from .errors import EXIT_CRASH, EXIT_OK, EXIT_STARTUP, StartupError
 from .health import Health, stacks_of
@@ -98,6 +99,7 @@ class Supervisor:
         self._awaits_change = False  # the application does not start: nothing is tried until it changes
         self._successor: Successor | None = None
         self._takeover: Takeover | None = None
+        self._control: ControlSocket | None = None
 
     # --- the whole --------------------------------------------------------------------------------------------
 
@@ -114,6 +116,7 @@ class Supervisor:
             self._starter = Starter(self.config, self.board, self.sockets, forget=self._forget)
             self.reactor.capture_signals(self._signal_callbacks())
             server_logger.info("Started supervisor process [%d]", os.getpid())
+            self._control = ControlSocket(self.reactor, self, self.config.control_socket)
             if self.config.reload:
                 self._watcher = Watcher(self.config, self.reactor, self._files_changed)
             self._check()
@@ -139,6 +142,8 @@ class Supervisor:
             self.reactor.remove_reader(worker.link.sock)
             worker.bury()
         self.workers.clear()
+        if self._control is not None:
+            self._control.close()
         if self._watcher is not None:
             self._watcher.stop()
         if self._successor is not None:
@@ -151,7 +156,7 @@ class Supervisor:
     def _forget(self) -> None:
         """In a process just forked: close our copies of what is the supervisor's."""
         self.reactor.forget()
-        for other in (self._watcher, self._successor, self._takeover):
+        for other in (self._watcher, self._successor, self._takeover, self._control):
             if other is not None:
                 other.forget()
         for worker in self.workers:

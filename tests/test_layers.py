@@ -51,14 +51,15 @@ LINES = [
     # L6: one process
     {"worker"},
     # L7: several processes
-    {"draining", "process", "reload", "upgrade"},
+    {"control", "draining", "process", "reload", "upgrade"},
     {"child", "fleet", "health"},
     {"spawned", "starting"},
     {"supervisor"},
     # L8: faces
     {"bench", "bench._load"},
     {"bench.websocket"},
-    {"launch", "embed", "workers"},
+    {"launch", "embed", "workers", "screen"},
+    {"ctl"},
     {"cli"},
     {"__init__"},
     {"__main__", "pytest_plugin"},

@@ -206,6 +206,12 @@ class Running(Declared):
     umask: int | None = option(
         Permissions(nullable=True), "Process", "Permissions that files are made without.", default=None
     )
+    control_socket: Given[PathLike | None, str | None] = option(
+        Path(nullable=True),
+        "Process",
+        "Socket for 'fastasgi ctl' and 'fastasgi top', with several workers; auto is one in the user's own folder.",
+        default="auto",
+    )
     callback_notify: Callable[[], Awaitable[None]] | None = option(
         Callback(),
         "Process",
