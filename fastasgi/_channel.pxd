@@ -46,6 +46,7 @@ cdef class Channel(Member):
     cdef Handler handler        # None once the connection is gone
     cdef Handler retired        # the same then: calls into it may still be on the stack
     cdef str scheme             # "http", "https"
+    cdef dict tls               # the ASGI extension, copied into each scope; None in clear text
     cdef object client          # (host, port), (path, None) or None; take_addresses() sets both
     cdef object server
     cdef bytes log_client       # "host:port" for access lines, or None until the first

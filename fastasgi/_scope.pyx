@@ -36,6 +36,8 @@ cdef dict build_scope(Channel channel, Runtime runtime, ScopeTables tables):
         scope["server"] = tables.template["server"] = tables.server = channel.server
     if channel.scheme is not None:
         scope["scheme"] = channel.scheme
+    if channel.tls is not None:
+        scope["extensions"] = {"tls": PyDict_Copy(channel.tls)}
     if runtime.state is not None:
         scope["state"] = dict(runtime.state)
     return scope

@@ -325,7 +325,7 @@ cdef class WebSocketSession(AppCall):
         scope["type"] = "websocket"
         scope["scheme"] = "wss" if scope["scheme"] in ("https", "wss") else "ws"
         scope["subprotocols"] = self.handshake.subprotocols
-        scope["extensions"] = {"websocket.http.response": {}}
+        scope.setdefault("extensions", {})["websocket.http.response"] = {}
         del scope["method"]
         self.call(scope, bound(RECEIVE, self), bound(SEND, self))
         if self.opening is not None:

@@ -12,4 +12,9 @@ cdef class TransportChannel(Channel):
     cdef bint can_end               # transport.can_write_eof()
 
     cdef int _finish(self) except -1
+    cdef int _end_tls(self) except -1
     cdef int _measure(self) except -1
+    cdef int _write_pieces(self, bytes data) except -1
+
+
+cdef bint has_unsent(object transport) except -1

@@ -16,6 +16,16 @@ from fastasgi._channel cimport (
 from fastasgi._live cimport count_live
 from fastasgi._response cimport error_reply
 from fastasgi._runtime cimport PHASE_WRITE, TIMEOUT_LINGER, TIMEOUT_STALL, Runtime, Timeout
+from fastasgi.tls import extension_of
+
+cdef enum:
+    TLS_PIECE = 64 * 1024       # of what is given to be encrypted at once
+
+try:
+    from fcntl import ioctl
+    from termios import TIOCOUTQ as OUTQ
+except ImportError:     # Windows
+    OUTQ = None
 
 cdef bytes RESET = struct.pack("ii", 1, 0)      # struct linger: on, 0 s
 
@@ -36,7 +46,10 @@ cdef class TransportChannel(Channel):
         self.runtime.refresh()
         self.transport = transport
         self.can_end = transport.can_write_eof()
-        self.scheme = "https" if transport.get_extra_info("sslcontext") else None
+        encrypted = transport.get_extra_info("ssl_object")
+        if encrypted is not None:
+            self.scheme = "https"
+            self.tls = extension_of(encrypted, self.runtime.config.ssl_certificate)
         transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
@@ -51,6 +64,9 @@ cdef class TransportChannel(Channel):
             transport.close()
             return
         self.opened()
+        if self.runtime.draining:
+            # A handshake that ended too late, perhaps with a request behind it, which is read first.
+            self.runtime.loop.call_soon(self._drain)
 
     def data_received(self, bytes data not None):
         """Bytes came. Lingering connections drop them."""
@@ -97,6 +113,8 @@ cdef class TransportChannel(Channel):
         self._measure()
         if not self.pending:
             self.disarm(PHASE_WRITE)
+        if self.state == CHANNEL_CLOSING and self.tls is not None:
+            self.runtime.loop.call_soon(self._close_tls)
         self.output_drained()       # low enough; nothing tells when it is empty
 
     # --- the handler's calls ------------------------------------------------------------------------------------------
@@ -107,10 +125,23 @@ cdef class TransportChannel(Channel):
         parts = [part for part in (head, body, end) if part]
         # One write, one system call: uvloop no longer gathers them.
         if parts:
-            self.transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
+            data = <bytes>parts[0] if len(parts) == 1 else b"".join(parts)
+            if self.tls is not None and len(data) > TLS_PIECE:
+                self._write_pieces(data)
+            else:
+                self.transport.write(data)
         self._measure()
         if self.pending and self.deadlines[PHASE_WRITE].next == NULL:
             self.arm(TIMEOUT_STALL)
+        return 0
+
+    cdef int _write_pieces(self, bytes data) except -1:
+        """What is encrypted leaves our sight: the loop hands it to the transport beneath, whose buffer nobody tells of.
+        Given piece by piece it stops doing so once that is full, and the rest counts as pending."""
+        cdef Py_ssize_t at
+        view = memoryview(data)
+        for at in range(0, len(data), TLS_PIECE):
+            self.transport.write(view[at:at + TLS_PIECE])
         return 0
 
     cdef int _measure(self) except -1:
@@ -129,7 +160,8 @@ cdef class TransportChannel(Channel):
                 return 0
         if timeout == TIMEOUT_LINGER and self.transport is not None:
             self._measure()
-            if self.pending:        # the peer is still taking the answer, which TIMEOUT_STALL bounds
+            # The peer may still be taking the answer: TIMEOUT_STALL bounds that, or, with TLS, the loop's own timeout.
+            if self.pending or (self.tls is not None and has_unsent(self.transport)):
                 self.arm(TIMEOUT_LINGER)
                 return 0
         return Channel.expired(self, timeout)
@@ -156,6 +188,8 @@ cdef class TransportChannel(Channel):
 
     cdef int _finish(self) except -1:
         """The transport writes what it holds before it ends our side."""
+        if self.tls is not None:
+            return self._end_tls()
         if not self.wants_lingering:
             self.transport.close()
             return 0
@@ -169,6 +203,23 @@ cdef class TransportChannel(Channel):
             self.arm(TIMEOUT_STALL)
         self.arm(TIMEOUT_LINGER)
         return 0
+
+    cdef int _end_tls(self) except -1:
+        """The transport says close_notify behind what it holds, drops what still comes, and waits for the peer's. A peer
+        that does not answer has LINGER_S; one that is slow to read first gets its answer: the loop would cut it off."""
+        if self.pending > HIGH_WATER:
+            return 0        # resume_writing() comes back, unless TIMEOUT_STALL ends it
+        self.transport.close()
+        self.arm(TIMEOUT_LINGER)
+        return 0
+
+    def _close_tls(self):
+        if self.transport is not None:
+            self._end_tls()
+
+    def _drain(self):
+        if self.handler is not None:
+            self.handler.drain()
 
     cdef int abort(self) except -1:
         if self.state == CHANNEL_CLOSED:
@@ -235,6 +286,19 @@ cdef object as_address(object name):
     if isinstance(name, (str, bytes)) and name:
         return (name.decode(errors="replace") if isinstance(name, bytes) else name), None
     return None
+
+
+cdef bint has_unsent(object transport) except -1:
+    """Whether the kernel holds bytes that the peer has not taken; what a transport holds besides, it cannot have then."""
+    sock = transport.get_extra_info("socket")
+    if OUTQ is None or sock is None:
+        return False
+    room = bytearray(4)
+    try:
+        ioctl(sock.fileno(), OUTQ, room)
+    except OSError:
+        return False        # closed beneath us
+    return any(room)
 
 
 count_live(TransportChannel)

@@ -12,10 +12,12 @@ import os
 import socket
 import ssl
 from collections.abc import Sequence
+from typing import Any
 
 from ._runtime import Runtime
 from ._transport import TransportChannel
 from .logging import server_logger
+from .tls import timeouts_of, why_failed
 
 MAX_ACCEPTS = 32
 """Connections taken in one turn of the loop, of one socket."""
@@ -44,7 +46,7 @@ class Acceptor:
         self.sockets = tuple(sockets)
         self._runtime, self._loop = runtime, runtime.loop
         self._tls = tls
-        self._handshake_timeout_s = handshake_timeout_s if tls is not None else None
+        self._handshake_timeout_s, self._shutdown_timeout_s = timeouts_of(tls, handshake_timeout_s)
         self._connecting = 0  # accepted, but no member of the runtime yet: their places are taken
         self._tasks: set[asyncio.Task[None]] = set()
         self._watched: list[socket.socket] = []
@@ -110,12 +112,12 @@ class Acceptor:
                     self._rest()
                     return
             try:
-                connection, _ = sock.accept()
+                connection, peer = sock.accept()
             except OSError as error:
                 self._accept_failed(error)
                 return
             self._connecting += 1
-            task = self._loop.create_task(self._connect(connection))
+            task = self._loop.create_task(self._connect(connection, peer))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -131,7 +133,7 @@ class Acceptor:
         self._rest()
         self._retry = self._loop.call_later(RETRY_S, self._room_came)
 
-    async def _connect(self, connection: socket.socket) -> None:
+    async def _connect(self, connection: socket.socket, peer: Any) -> None:
         """Make a transport and a channel of one connection."""
         waits = True
 
@@ -147,11 +149,17 @@ class Acceptor:
                 connection,
                 ssl=self._tls,
                 ssl_handshake_timeout=self._handshake_timeout_s,
+                ssl_shutdown_timeout=self._shutdown_timeout_s,
             )
         except OSError as error:  # the peer has gone, or its handshake failed
-            server_logger.debug("a connection ended before its first byte: %s", error)
+            server_logger.debug("client %s %s", name_of(peer), why_failed(error))
         finally:
             if waits:  # nobody took it
                 leave_queue()
                 connection.close()
                 self._room_came()
+
+
+def name_of(peer: Any) -> str:
+    """The address of a client for a log line."""
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "of a Unix socket"

@@ -13,9 +13,10 @@ import os
 import socket
 from collections.abc import Callable
 from importlib import import_module
+from ssl import SSLContext
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from . import importer, loops, sockets
+from . import importer, loops, sockets, tls
 from .asgi import ASGI3Application
 from .errors import ConfigError, StartupError
 from .formatters import check_access_format
@@ -49,6 +50,8 @@ class Config(Options):
     loaded_app: ASGI3Application = derived(init=False)
     encoded_headers: list[tuple[bytes, bytes]] = derived(init=False)
     notices: list[str] = derived(init=False)
+    ssl: SSLContext | None = derived(init=False)
+    ssl_certificate: str | None = derived(init=False)
 
     if not TYPE_CHECKING:  # type checkers derive the parameters from Options
         __signature__ = inspect.Signature(parameters())
@@ -67,6 +70,7 @@ class Config(Options):
                 setattr(self, name, value)
             self.given = frozenset(given)
             self.loaded = False
+            self.ssl = self.ssl_certificate = None
             self.notices = []
             self._settle()
             self.configure_logging()
@@ -158,6 +162,8 @@ class Config(Options):
             return
         for notice in self.notices:
             server_logger.info(notice)
+        if self.is_ssl:
+            self.ssl, self.ssl_certificate = tls.make_context(self), tls.certificate_of(self)
         if self.env_file is not None:
             load_env_file(self.env_file)
         self._take(

@@ -40,6 +40,7 @@ from .errors import EXIT_CRASH, EXIT_OK, StartupError
 from .lifespan import Lifespan
 from .logging import can_bypass, exclusion, server_logger
 from .outlet import flush_late
+from .tls import timeouts_of
 
 if sys.platform == "linux":
     from ._poller import Poller
@@ -369,11 +370,24 @@ class Server:
                 raise
             return
         try:
-            self.servers = [Acceptor(runtime, sockets)]
+            self.servers = [
+                Acceptor(
+                    runtime,
+                    sockets,
+                    tls=self.config.ssl,
+                    handshake_timeout_s=self.config.timeout_tls_handshake,
+                )
+            ]
         except NotImplementedError:  # a loop that watches no sockets, as Windows' Proactor: it accepts by itself
+            handshake_s, shutdown_s = timeouts_of(self.config.ssl, self.config.timeout_tls_handshake)
             self.servers = [
                 await self._loop.create_server(
-                    lambda: TransportChannel(runtime), sock=sock, backlog=self.config.backlog
+                    lambda: TransportChannel(runtime),
+                    sock=sock,
+                    backlog=self.config.backlog,
+                    ssl=self.config.ssl,
+                    ssl_handshake_timeout=handshake_s,
+                    ssl_shutdown_timeout=shutdown_s,
                 )
                 for sock in sockets
             ]
@@ -383,7 +397,7 @@ class Server:
         can = sys.platform == "linux"
         if self.config.io == "socket" and not can:
             raise StartupError(f"io=socket needs Linux, this is {sys.platform}; leave FASTASGI_IO unset")
-        return can and self.config.io != "transport"
+        return can and self.config.io != "transport" and self.config.ssl is None  # the loop encrypts
 
     def _access_log(self) -> AccessLog | None:
         assert self._loop is not None

@@ -21,7 +21,7 @@ LINES = [
     {"ending", "reactor", "_orphan"},
     {"_awaitables"},
     {"middleware", "middleware.asgi2", "middleware.proxy_headers", "middleware.wsgi"},
-    {"formatters", "outlet", "kinds", "import_trouble", "discover"},
+    {"formatters", "outlet", "tls", "kinds", "import_trouble", "discover"},
     {"logging"},
     {"fields", "importer", "sockets", "service"},
     {"banner"},
