@@ -137,6 +137,7 @@ async def test_lines_beyond_the_bound_are_dropped_and_counted(pipe, caplog):
     count = 3000
     for n in range(count):
         peer.feed(request(target=f"/{n:05d}" + "x" * 1000))
+        await turn(3)
         peer.forget()
     assert 0 < access.dropped < count
     found = b""
@@ -146,7 +147,8 @@ async def test_lines_beyond_the_bound_are_dropped_and_counted(pipe, caplog):
     numbers = [int(line.split(b" /")[1][:5]) for line in found.splitlines()]
     assert numbers == list(range(count - access.dropped))
     text = "%d access lines were dropped so far: whoever reads them does not read in time"
-    assert caplog.messages == [text % access.dropped]
+    assert caplog.messages[-1] == text % access.dropped
+    assert len(caplog.messages) <= 2
     access.close()
     await bench.close()
 
@@ -206,6 +208,7 @@ async def test_request_ids_differ():
     for _ in range(200):
         peer = bench.connect()
         peer.feed(GET)
+        await turn(3)
         found += ID.findall(peer.output)
     await bench.close()
     assert len(set(found)) == len(found) == 220
@@ -269,6 +272,7 @@ async def test_excluded_paths(by, pipe):
     targets.append("/" + "y" * 500)
     for target in targets * 2:
         bench.connect().feed(request(target=target))
+        await turn(3)
     access.close()
     await bench.close()
     text = read(reading).decode() if by == "fd" else lines.getvalue()
@@ -298,6 +302,7 @@ async def test_a_record_has_every_field_by_name():
     bench = await bench_with(hello, access, request_id_header="X-Request-ID")
     fields = ("User-Agent: me", "Referer: there", "X-Request-ID: abc")
     bench.connect().feed(request(target="/a?b", headers=fields))
+    await turn(3)
     await bench.close()
     (record,) = kept
     assert record.args == ("127.0.0.1:50000", "GET", "/a?b", "1.1", 200)
