@@ -259,6 +259,22 @@ async def test_a_reader_that_stops_holds_little_memory_and_is_cut_off(event_loop
         await bench.reach(lambda: bench.runtime.connections == 0, "the end")
 
 
+async def test_what_the_transport_holds_counts_as_pending(event_loop_kind):
+    """A large body given at once: a client that does not read it is cut off like one in clear text."""
+
+    async def app(scope, receive, send):
+        await send(start(200, [(b"content-length", b"10000000")]))
+        with contextlib.suppress(ClientDisconnected):
+            await send(body(b"x" * 10_000_000))
+
+    async with stopped(app, timeout_response_stall=20, timeout_keep_alive=1000) as (bench, client):
+        client.tls.write(GET)
+        client.flush()
+        await turn(50)
+        await bench.pass_time(70)
+        await bench.reach(lambda: bench.runtime.connections == 0, "the end")
+
+
 # --- contexts -----------------------------------------------------------------------------------------------------
 
 
@@ -296,6 +312,7 @@ WRONG = {
         {"ssl_certfile": CERT, "ssl_keyfile": KEY, "ssl_ca_certs": files().broken}, "holds no certificate that can"),
     "ciphers": (
         {"ssl_certfile": CERT, "ssl_keyfile": KEY, "ssl_ciphers": "NONE-SUCH"}, "ssl_ciphers: OpenSSL knows no cipher"),
+    "preface": ({"ssl_certfile": files().both, "proxy_protocol": True}, "proxy_protocol does not work with TLS"),
     "factory": ({"ssl_context_factory": lambda config, default: 5}, "ssl_context_factory returned int; expected"),
 }  # fmt: skip
 
