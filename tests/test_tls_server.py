@@ -221,7 +221,7 @@ def until(condition, what):
 
 @pytest.mark.pins("tls.plain-http")
 def test_plain_http_is_one_debug_line(loop, caplog):
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "fastasgi.error")
     with serving(loop) as server:
         port = int(server.url.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as sock:
