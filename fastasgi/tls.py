@@ -52,17 +52,11 @@ class Options(Protocol):
     ssl_cert_reqs: int
     ssl_ca_certs: str | None
     ssl_ciphers: str | None
-    proxy_protocol: bool
     ssl_context_factory: Callable[[Any, Callable[[], ssl.SSLContext]], ssl.SSLContext] | None
 
 
 def make_context(options: Options) -> ssl.SSLContext:
     """The context of a server whose options ask for TLS. Raises `StartupError`."""
-    if options.proxy_protocol:
-        raise StartupError(
-            "proxy_protocol does not work with TLS: its header comes before the handshake, and the event loop, which "
-            "encrypts, does not know it; end TLS in the proxy, or leave proxy_protocol out"
-        )
     if options.ssl_context_factory is None:
         if options.ssl_cert_reqs != ssl.CERT_NONE and not options.ssl_ca_certs:
             raise StartupError(

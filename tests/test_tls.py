@@ -312,7 +312,6 @@ WRONG = {
         {"ssl_certfile": CERT, "ssl_keyfile": KEY, "ssl_ca_certs": files().broken}, "holds no certificate that can"),
     "ciphers": (
         {"ssl_certfile": CERT, "ssl_keyfile": KEY, "ssl_ciphers": "NONE-SUCH"}, "ssl_ciphers: OpenSSL knows no cipher"),
-    "preface": ({"ssl_certfile": files().both, "proxy_protocol": True}, "proxy_protocol does not work with TLS"),
     "factory": ({"ssl_context_factory": lambda config, default: 5}, "ssl_context_factory returned int; expected"),
 }  # fmt: skip
 
