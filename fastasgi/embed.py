@@ -12,12 +12,16 @@ from types import TracebackType
 from typing import Any
 
 from .config import Config, with_parameters_of
-from .errors import StartupError
+from .errors import ConfigError, StartupError
 from .worker import Server, run_bounded
 
 
 def _configured(app: Any, options: dict[str, Any]) -> Config:
-    return Config(app, **{"log_config": None, **options})
+    config = Config(app, **{"log_config": None, **options})
+    for name, asked in (("workers", config.workers > 1), ("reload", config.reload)):
+        if asked and name in config.given:
+            raise ConfigError(f"{name}: a server within another program is one process; use run() for it", name)
+    return config
 
 
 def _check_started(server: Server) -> None:

@@ -91,6 +91,15 @@ async def test_bad_option():
         fastasgi.serve(hello, prot=0)
 
 
+@pytest.mark.parametrize(("name", "value"), [("workers", 2), ("reload", True)])
+def test_what_needs_processes_is_refused(name, value, monkeypatch):
+    with pytest.raises(ConfigError, match=f"^{name}: a server within another program is one process; use run"):
+        fastasgi.serve("main:app", **{name: value})
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")  # meant for whoever runs the program
+    fastasgi.serve_in_thread("main:app", workers=1)
+    fastasgi.serve_in_thread("main:app")
+
+
 async def test_signals_and_logging_are_left_to_the_program():
     before = signal.getsignal(signal.SIGINT), list(logging.getLogger("fastasgi").handlers)
     async with fastasgi.serve(hello, port=0):
