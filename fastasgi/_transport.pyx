@@ -205,7 +205,8 @@ cdef class TransportChannel(Channel):
         return 0
 
     cdef int _end_tls(self) except -1:
-        """The transport says close_notify behind what it holds, drops what still comes, and waits for the peer's. A peer
+        """The transport says close_notify behind what it holds, drops what still comes, and waits
+        for the peer's. A peer
         that does not answer has LINGER_S; one that is slow to read first gets its answer: the loop would cut it off."""
         if self.pending > HIGH_WATER:
             return 0        # resume_writing() comes back, unless TIMEOUT_STALL ends it
@@ -289,7 +290,8 @@ cdef object as_address(object name):
 
 
 cdef bint has_unsent(object transport) except -1:
-    """Whether the kernel holds bytes that the peer has not taken; what a transport holds besides, it cannot have then."""
+    """Whether the kernel holds bytes that the peer has not taken; what a transport holds besides,
+    it cannot have then."""
     sock = transport.get_extra_info("socket")
     if OUTQ is None or sock is None:
         return False
