@@ -25,6 +25,13 @@ def config(application, **options):
     return Config(application, workers=2, log_config=None, **options)
 
 
+@pytest.fixture(autouse=True)
+def no_other_threads(monkeypatch):
+    """Threads of other tests, which read what their servers say, are not seen here."""
+    others, found = set(threading.enumerate()) - {threading.main_thread()}, threading.enumerate
+    monkeypatch.setattr(threading, "enumerate", lambda: [thread for thread in found() if thread not in others])
+
+
 @pytest.fixture
 def thread():
     """One that runs beside."""
