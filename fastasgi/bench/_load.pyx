@@ -1,9 +1,11 @@
-# cython: freethreading_compatible=True
+# cython: freethreading_compatible=True, nonecheck=False
 """The loop of the load client: many connections, one epoll set, no Python while it runs.
 
 The sockets come connected, with their WebSocket handshake done. What is sent was made before, frames and masks too, so
 sending costs a system call; each answer is compared with what it must be, byte by byte as it comes. Only answers that
 are compressed go through Python, which has zlib.
+
+Without checks for None, which a debug build makes elsewhere: they need the GIL, and only `self` is an object here.
 
 A run ends with its last answer, or with the first fault, which is raised as `LoadFailed`.
 """
