@@ -64,6 +64,7 @@ async def test_an_idle_connection_is_answered_in_the_drain():
             assert (await reader.read(100)).startswith(b"1 ")
             server.signal(signal.SIGHUP)
             server.until_logged(REPLACED)
+            server.until_logged("Shutting down", 2)  # both old ones know: the last may be told behind that line
             writer.write(b"GET /2 HTTP/1.1\r\nHost: x\r\n\r\n")
             answer = await reader.read()
         assert answer.startswith(b"HTTP/1.1 200 ") and b"connection: close" in answer.lower()
