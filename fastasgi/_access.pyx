@@ -297,9 +297,10 @@ cdef class AccessLog:
         return 0
 
     cdef int _copy(self, const char *p, size_t n) except -1:
-        self._reserve(n)
-        memcpy(self.waiting.p + self.waiting.n, p, n)
-        self.waiting.n += n
+        if n:       # memcpy() takes no null pointer, which an empty buffer is
+            self._reserve(n)
+            memcpy(self.waiting.p + self.waiting.n, p, n)
+            self.waiting.n += n
         return 0
 
     cdef int _text(self, bytes data) except -1:
