@@ -324,7 +324,8 @@ cdef bytes encode_frame(uint8_t first, const char *p, size_t n):
     cdef size_t header_n = fa_ws_write_header(header, first, n)
     cdef bytes frame = PyBytes_FromStringAndSize(NULL, header_n + n)
     memcpy(PyBytes_AS_STRING(frame), header, header_n)
-    memcpy(PyBytes_AS_STRING(frame) + header_n, p, n)
+    if n:       # of an empty payload p may be null, which memcpy() does not take
+        memcpy(PyBytes_AS_STRING(frame) + header_n, p, n)
     return frame
 
 
