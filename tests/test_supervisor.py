@@ -283,6 +283,7 @@ def test_a_successor_takes_over_the_sockets(tmp_path):
         log = server.until_logged(READY, 2)
         successor = int(re.search(r"successor, supervisor process \[(\d+)\]", log)[1])
         try:
+            server.until_logged("Shutting down", 3)  # the old supervisor and its two workers know of the drain
             assert client.get("/2").announces_close, "the old one lingers for requests that are on their way"
             assert server.wait() == 0
             until_gone(first)
