@@ -187,9 +187,10 @@ def test_port_in_use(listen: Open) -> None:
 
 
 def test_failure_closes_what_was_bound(listen: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The first address is one that nothing else uses: a port that is free on 127.0.0.2 may be taken on 127.0.0.1.
     (taken,) = listen(host="127.0.0.2")
     port = taken.getsockname()[1]
-    two = addresses((socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "127.0.0.2"))
+    two = addresses((socket.AF_INET, "127.0.0.3"), (socket.AF_INET, "127.0.0.2"))
     monkeypatch.setattr(socket, "getaddrinfo", two)
     assert f"127.0.0.2:{port} is in use" in str(failure(listen, host="both.example", port=port))
 
