@@ -56,7 +56,7 @@ LINES = [
     {"spawned", "starting"},
     {"supervisor"},
     # L8: faces
-    {"bench", "bench._load"},
+    {"bench", "bench._load", "bench.model"},
     {"bench.websocket"},
     {"launch", "embed", "workers", "screen"},
     {"ctl"},
