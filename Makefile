@@ -7,6 +7,7 @@
 #   make wheels   build, install and test a wheel for each Python that is here
 #   make soak     build, restart workers under load, over TCP and a Unix socket
 #   make autobahn build, run Autobahn's suite against a WebSocket echo server
+#   make docs     write the site of docs/ to build/site; a broken link or anchor is an error
 #
 # Needs Python 3.11 or newer, a C compiler and pip. Tools come into a virtual environment of this folder, one for each
 # version of Python: make test PYTHON=python3.13. A PYTHON given that already is of a virtual environment is used as it
@@ -53,7 +54,7 @@ RUN := $(PY) -m coverage run
 REPORT = $(PY) -m coverage report
 endif
 
-.PHONY: build debug test lint types fuzz soak autobahn bench serve wheels clean
+.PHONY: build debug test lint types docs fuzz soak autobahn bench serve wheels clean
 
 build: $(call tools,build)
 	$(BUILD)
@@ -77,6 +78,9 @@ lint: $(call tools,lint)
 
 types: $(call tools,lint) $(call tools,build)
 	$(PY) -m mypy
+
+docs: $(call tools,docs)
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict $(ARGS)
 
 soak: build $(call tools,test)
 	for over in tcp unix; do $(PY) tests/rolling.py --over $$over $(ARGS) || exit 1; done

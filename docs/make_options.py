@@ -29,8 +29,10 @@ The command line and what Python gives are stronger than the environment, that i
 file is stronger than the default. Both files are looked for in the current directory; `fastasgi.toml` hides the
 other one. `Config` takes only what it is given: environment and file are for `run` and the command line.
 
-    fastasgi main:app --print-config     # each value, and where it comes from; secrets are never shown
-    fastasgi main:app --check-config     # are all values right? ends with exit code 0 or 2
+```sh
+fastasgi main:app --print-config     # each value, and where it comes from; secrets are never shown
+fastasgi main:app --check-config     # are all values right? ends with exit code 0 or 2
+```
 
 **Values.** A switch is `--name` or `--no-name` on the command line, and `true`, `yes`, `on`, `1` or `false`, `no`,
 `off`, `0` elsewhere. `none` takes the place of Python's `None`: no limit, never, leave it alone. Where an option takes
