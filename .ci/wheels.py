@@ -24,7 +24,7 @@ BESIDE = ("tests", "bench", "examples", "docs", "pyproject.toml", "README.md", "
 QUICK = ("test_http1_wire.py", "test_channels.py", "test_cli.py", "test_scope.py", "test_lifespan.py")
 # About the tree, its sources and how they are built, not about what was installed.
 ABOUT_THE_TREE = ("behaviours", "bench", "build", "cython_rules", "documents", "hot_lines", "instructions", "layers",
-                  "oracle", "request_oracle", "stubs")  # fmt: skip
+                  "oracle", "request_oracle", "site", "snippets", "stubs")  # fmt: skip
 
 
 def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> None:
