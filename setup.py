@@ -58,7 +58,8 @@ WARN_CYTHON = [
     "-Wno-unknown-warning-option",
 ]
 WARN_FETCHED = ["-Wno-unused-parameter", "-Wno-unused-variable", "-Wno-unused-but-set-variable"]
-LINUX_ONLY = ("/_socket.pyx", "/_listener.pyx", "/_poller.pyx", "/_load.pyx")  # epoll
+LINUX_ONLY = ("/_socket.pyx", "/_listener.pyx", "/_poller.pyx", "/_orphan.pyx", "/bench/_load.pyx",
+              "/bench/_websocket.pyx")  # epoll
 INCLUDE = ["csrc", "csrc/llhttp/include"]
 
 
@@ -216,9 +217,6 @@ class SourceDistribution(sdist):
     def run(self):
         fetch_sources()
         super().run()
-
-
-LINUX_ONLY = ("/_socket.pyx", "/_poller.pyx", "/_load.pyx", "/_orphan.pyx")
 
 
 def modules():

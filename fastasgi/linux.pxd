@@ -1,4 +1,4 @@
-"""What `_socket.pyx`, `_poller.pyx` and `bench/_load.pyx` use of Linux: epoll and sockets.
+"""What `_socket.pyx`, `_poller.pyx` and the load clients below `bench/` use of Linux: epoll and sockets.
 
 accept4 needs _GNU_SOURCE, which Python.h sets.
 """
@@ -25,6 +25,8 @@ cdef extern from "sys/epoll.h" nogil:
 cdef extern from "sys/socket.h" nogil:
     struct sockaddr:
         unsigned short sa_family
+    struct sockaddr_storage:
+        unsigned short ss_family
     struct iovec:
         void *iov_base
         size_t iov_len
@@ -36,6 +38,9 @@ cdef extern from "sys/socket.h" nogil:
         int l_linger
     ctypedef uint32_t socklen_t
     int accept4(int fd, sockaddr *address, socklen_t *n, int flags)
+    int socket(int family, int kind, int protocol)
+    int connect(int fd, const sockaddr *address, socklen_t n)
+    int getpeername(int fd, sockaddr *address, socklen_t *n)
     int getsockname(int fd, sockaddr *address, socklen_t *n)
     int setsockopt(int fd, int level, int name, const void *value, socklen_t n)
     int shutdown(int fd, int how)
@@ -43,6 +48,7 @@ cdef extern from "sys/socket.h" nogil:
     ssize_t send(int fd, const void *p, size_t n, int flags)
     ssize_t sendmsg(int fd, const msghdr *message, int flags)
     enum:
+        SOCK_STREAM
         SOCK_NONBLOCK
         SOCK_CLOEXEC
         SOL_SOCKET

@@ -57,6 +57,7 @@ LINES = [
     {"supervisor"},
     # L8: faces
     {"bench", "bench._load", "bench.model"},
+    {"bench._websocket"},
     {"bench.websocket"},
     {"launch", "embed", "workers", "screen"},
     {"ctl"},

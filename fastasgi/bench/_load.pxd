@@ -1,4 +1,4 @@
-"""The loop of the load client: many connections, one epoll set, no Python while it runs."""
+"""What the load clients have in common: sockets in one epoll set, a schedule, latencies, the first fault."""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
@@ -6,8 +6,6 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 cdef enum:
     STEPS = 64                      # buckets of the histogram in each power of two: within 1.6 %
     BUCKETS = (64 - 5) * STEPS
-    FRAME_HEAD_BYTES = 14           # RFC 6455 section 5.2: two bytes, eight of length, four of mask
-    MAX_CONTROL_BYTES = 125
     RECEIVE_BYTES = 256 * 1024
 
 
@@ -15,79 +13,25 @@ cdef enum:
 ctypedef uint8_t Fault
 cdef enum:
     FAULT_NONE
-    FAULT_SYSTEM        # a system call failed; `fault_number` is errno
-    FAULT_ENDED         # the server has closed the connection
-    FAULT_CLOSE         # it sent a close frame; `fault_number` is the code
-    FAULT_FRAME         # it sent what RFC 6455 forbids; `fault_number` is the first byte
-    FAULT_KIND          # text for binary or the reverse; `fault_number` is the opcode
-    FAULT_UNASKED       # a message that nobody waits for
-    FAULT_LENGTH        # an answer of another length; `fault_number` is how long it is, or at least
-    FAULT_CONTENT       # an answer that differs; `fault_number` is where
-    FAULT_INFLATE       # an answer that cannot be inflated
-    FAULT_STALLED       # nothing came for `stall_ns` although answers are due
-
-
-# What one run does.
-ctypedef uint8_t Mode
-cdef enum:
-    MODE_ECHO           # each client sends, waits for its echo, sends again, until `end_ns`
-    MODE_PACED          # messages fall due on a schedule that does not wait for answers, until `total` are answered
-    MODE_BROADCAST      # client 0 sends, all receive it, `total` times
-
-
-ctypedef struct Message:
-    const char *frame               # the masked frame as it is sent; borrowed from Load.kept
-    size_t frame_bytes
-    const char *payload             # what must come back; borrowed from Load.kept
-    size_t payload_bytes
-
-
-ctypedef struct Client:
-    int fd                          # the caller's
-    bint is_watching_output         # EPOLLOUT is in its mask
-    # --- outgoing
-    const char *out                 # of the frame being sent, the part that the kernel has not taken
-    size_t out_bytes
-    uint8_t pong[FRAME_HEAD_BYTES + MAX_CONTROL_BYTES]
-    uint8_t pong_bytes              # of an answer to a ping that waits for its turn; 0: none
-    bint is_ponging                 # `out` points into `pong`
-    uint64_t owed                   # messages that wait to be sent
-    uint64_t sent, answered         # messages in this run; begun, and answered in full
-    int64_t since_ns                # when the last message was begun
-    # --- incoming
-    uint8_t head[FRAME_HEAD_BYTES]
-    uint8_t head_bytes              # of the head that has come so far
-    bint is_in_payload
-    uint64_t left                   # payload bytes of this frame still to come
-    uint8_t control[MAX_CONTROL_BYTES]
-    uint8_t control_bytes
-    uint8_t opcode                  # of the message under way; 0: none
-    bint is_packed                  # it is compressed
-    uint64_t seen                   # payload bytes of it so far
-    char *packed                    # compressed bytes of it, owned
-    size_t packed_room
+    FAULT_SYSTEM            # a system call failed; `fault_number` is errno
+    FAULT_STALLED           # nothing came for `stall_ns` although answers are due
+    FAULT_OF_PROTOCOL = 8   # from here on, each client has its own
 
 
 cdef class Load:
-    cdef readonly size_t count      # clients
-    cdef Client *clients            # owned
-    cdef size_t n_messages
-    cdef Message *messages          # owned; they hold bytes of `kept`
-    cdef object kept                # keeps frames and payloads alive
-    cdef list inflaters             # one decompressor a client, or None without compression
-    cdef uint8_t opcode             # 1 text, 2 binary
+    cdef readonly size_t count      # connections
     cdef int epfd
     cdef char *buffer               # owned, RECEIVE_BYTES
+    cdef size_t read_size           # bytes of one read, at most
     # --- the run
-    cdef Mode mode
-    cdef bint is_sending
+    cdef bint is_sending            # without a schedule: whether an answer is followed by a request
     cdef int64_t begin_ns, end_ns, now_ns
     cdef int64_t progress_ns        # when bytes came last, or the first answer became due
     cdef int64_t stall_ns           # how long nothing may come
     cdef int64_t check_ns           # when signals and stalls are looked for next
+    cdef double per_due_ns          # on a schedule: from one request to the next; 0: there is none
     cdef uint64_t total             # answers to come in this run, where it is known before
-    cdef double per_message_ns      # MODE_PACED
-    cdef uint64_t due               # messages that have fallen due
+    cdef uint64_t due               # requests that have fallen due
     cdef uint64_t outstanding       # answers that are due
     cdef readonly uint64_t answered
     cdef readonly uint64_t received_bytes
@@ -99,28 +43,24 @@ cdef class Load:
     cdef size_t fault_client
     cdef uint64_t fault_number
 
-    cdef object _run(self, Mode mode, double stall_s)
+    cdef object _open(self, size_t count)
+    cdef int _add(self, int fd, size_t index, uint32_t events) except -1
+    cdef void _watch(self, int fd, size_t index, uint32_t events) noexcept nogil
+    cdef object _run(self, double stall_s)
+    cdef object _run_for(self, double seconds, double stall_s)
+    cdef object _run_at(self, double rate, double seconds, double stall_s)
     cdef int _turns(self) except -1 nogil
+    cdef void _turn(self, int wait_ms) noexcept nogil
     cdef int _wait_ms(self) noexcept nogil
-    cdef void _release_due(self) noexcept nogil
+    cdef int64_t _due_ns(self, uint64_t number) noexcept nogil
+    cdef bint _is_next_due(self) noexcept nogil
+    cdef void _note(self, int64_t took_ns) noexcept nogil
+    cdef void _fail(self, size_t index, Fault fault, uint64_t number) noexcept nogil
+    cdef str _complaint(self)
+    # --- of each protocol
+    cdef void _begin(self) noexcept nogil
     cdef bint _is_over(self) noexcept nogil
-    cdef void _serve(self, Client *client, uint32_t ready) noexcept nogil
-    cdef void _owe(self, Client *client) noexcept nogil
-    cdef bint _next_frame(self, Client *client) noexcept nogil
-    cdef void _flush(self, Client *client) noexcept nogil
-    cdef void _watch(self, Client *client, bint output) noexcept nogil
-    cdef void _take(self, Client *client, const char *p, size_t n) noexcept nogil
-    cdef size_t _take_head(self, Client *client, const char *p, size_t n) noexcept nogil
-    cdef void _begin_frame(self, Client *client) noexcept nogil
-    cdef void _begin_data(self, Client *client, uint8_t opcode, uint8_t rsv) noexcept nogil
-    cdef void _take_payload(self, Client *client, const char *p, size_t n) noexcept nogil
-    cdef void _compare(self, Client *client, const char *p, size_t n) noexcept nogil
-    cdef void _keep_packed(self, Client *client, const char *p, size_t n) noexcept nogil
-    cdef void _end_frame(self, Client *client) noexcept nogil
-    cdef void _end_control(self, Client *client, uint8_t opcode) noexcept nogil
-    cdef void _end_message(self, Client *client) noexcept nogil
-    cdef int _inflate(self, Client *client) noexcept with gil
-    cdef Message *_expected(self, Client *client) noexcept nogil
-    cdef void _answered(self, Client *client) noexcept nogil
-    cdef void _fail(self, Client *client, Fault fault, uint64_t number) noexcept nogil
-    cdef object _complaint(self)
+    cdef void _serve(self, size_t index, uint32_t ready) noexcept nogil
+    cdef void _find_stall(self) noexcept nogil
+    cdef uint64_t _answers_of(self, size_t index) noexcept
+    cdef str _describe(self)

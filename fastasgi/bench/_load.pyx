@@ -1,27 +1,24 @@
 # cython: freethreading_compatible=True, nonecheck=False
-"""The loop of the load client: many connections, one epoll set, no Python while it runs.
+"""The loop of the load clients: many connections, one epoll set, no Python while it runs.
 
-The sockets come connected, with their WebSocket handshake done. What is sent was made before, frames and masks too, so
-sending costs a system call; each answer is compared with what it must be, byte by byte as it comes. Only answers that
-are compressed go through Python, which has zlib.
+`Load` knows when requests are due, how long answers took, and when a run is over; its subclasses know what is asked and
+what must come back. In a closed loop each connection asks again as soon as it is answered. On a schedule requests fall
+due whether or not answers come, and a latency counts from when its request was due: a server that stalls is charged for
+all that it kept waiting (no coordinated omission).
 
 Without checks for None, which a debug build makes elsewhere: they need the GIL, and only `self` is an object here.
 
 A run ends with its last answer, or with the first fault, which is raised as `LoadFailed`.
 """
 
-cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
-from libc.errno cimport EAGAIN, EINTR, ENOMEM, errno
-from libc.stdlib cimport free, realloc
-from libc.string cimport memcmp, memcpy, memset, strerror
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.errno cimport EINTR, errno
+from libc.string cimport memset, strerror
 
 from fastasgi.fa cimport fa_monotonic_ns
 from fastasgi.linux cimport (
-    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLIN, EPOLLOUT, MSG_NOSIGNAL, close, epoll_create1, epoll_ctl,
-    epoll_event, epoll_wait, recv, send,
+    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait,
 )
 
 cdef extern from *:
@@ -32,22 +29,6 @@ cdef enum:
     LONGEST_WAIT_MS = 50
     CHECK_NS = 50_000_000           # signals and stalls are looked for so often
     SECOND_NS = 1_000_000_000
-
-# RFC 6455 section 5.2
-cdef enum:
-    CONTINUATION = 0
-    TEXT = 1
-    BINARY = 2
-    CLOSE = 8
-    PING = 9
-    PONG = 10
-    FIN_BIT = 0x80
-    RSV1_BIT = 0x40
-    RSV23_BITS = 0x30
-    MASK_BIT = 0x80
-
-DEFLATE_TAIL = b"\x00\x00\xff\xff"
-"""What a sender leaves out at the end of a compressed message (RFC 7692 section 7.2.1)."""
 
 
 class LoadFailed(Exception):
@@ -73,59 +54,13 @@ cdef uint64_t end_of(size_t bucket) noexcept:
     return ((<uint64_t>(bucket % STEPS) + STEPS + 1) << (shift - 1)) - 1
 
 
-@cython.final
 cdef class Load:
-    """N clients and the messages that they send in turn.
-
-    `fds`: non-blocking sockets, the caller's, to be kept open until `close()`. `frames`: what is sent, whole masked
-    frames; `payloads`: what must come back for each. `inflaters`: a decompressor for each client where compression was
-    negotiated, else None. `is_text`: whether the messages are text.
-    """
+    """Connections, one epoll set, and what was measured in the last run. Abstract."""
 
     def __cinit__(self):
         self.epfd = -1
 
-    def __init__(
-        self, list fds not None, list frames not None, list payloads not None, bint is_text, list inflaters=None
-    ):
-        if not fds or not frames or len(frames) != len(payloads):
-            raise ValueError(f"expected clients, and a payload for each frame; got {len(fds)} clients, "
-                             f"{len(frames)} frames, {len(payloads)} payloads")
-        self.opcode = TEXT if is_text else BINARY
-        self.kept = ([bytes(frame) for frame in frames], [bytes(payload) for payload in payloads])
-        self.inflaters = inflaters
-        self.n_messages = <size_t>len(frames)
-        self.messages = <Message *>PyMem_Calloc(self.n_messages, sizeof(Message))
-        self.count = <size_t>len(fds)
-        self.clients = <Client *>PyMem_Calloc(self.count, sizeof(Client))
-        self.buffer = <char *>PyMem_Malloc(RECEIVE_BYTES)
-        if self.messages == NULL or self.clients == NULL or self.buffer == NULL:
-            raise MemoryError
-        for i, (frame, payload) in enumerate(zip(*self.kept)):
-            self.messages[i] = Message(PyBytes_AS_STRING(frame), <size_t>PyBytes_GET_SIZE(frame),
-                                       PyBytes_AS_STRING(payload), <size_t>PyBytes_GET_SIZE(payload))
-        self.epfd = epoll_create1(EPOLL_CLOEXEC)
-        if self.epfd < 0:
-            raise OSError(errno, strerror(errno).decode())
-        self._add(fds)
-
-    def _add(self, list fds):
-        """Watch the sockets."""
-        cdef epoll_event event
-        for i, fd in enumerate(fds):
-            self.clients[i].fd = fd
-            event.events = EPOLLIN
-            event.u64 = <uint64_t>i
-            if epoll_ctl(self.epfd, EPOLL_CTL_ADD, fd, &event) < 0:
-                raise OSError(errno, strerror(errno).decode())
-
     def __dealloc__(self):
-        cdef size_t i
-        if self.clients != NULL:
-            for i in range(self.count):
-                free(self.clients[i].packed)
-        PyMem_Free(self.clients)
-        PyMem_Free(self.messages)
         PyMem_Free(self.buffer)
         if self.epfd >= 0:
             close(self.epfd)
@@ -135,34 +70,6 @@ cdef class Load:
         if self.epfd >= 0:
             close(self.epfd)
             self.epfd = -1
-
-    def echo(self, double seconds, double stall_s=10.0):
-        """Each client sends, waits for its echo and sends again, for so long; then the last answers are waited for.
-
-        Raises LoadFailed at the first answer that is wrong, or when nothing comes for `stall_s`.
-        """
-        self.end_ns = fa_monotonic_ns() + <int64_t>(seconds * SECOND_NS)
-        self._run(MODE_ECHO, stall_s)
-
-    def echo_at(self, double rate, double seconds, double stall_s=10.0):
-        """Messages fall due at `rate` a second over all clients in turn, whether or not answers come.
-
-        A latency counts from when its message was due, so a server that stalls is charged for all that it kept
-        waiting (no coordinated omission). Raises as `echo()`.
-        """
-        if rate <= 0:
-            raise ValueError(f"expected a rate above 0, got {rate}")
-        self.total = max(1, <uint64_t>(rate * seconds))
-        self.per_message_ns = SECOND_NS / rate
-        self._run(MODE_PACED, stall_s)
-
-    def broadcast(self, uint64_t times, double stall_s=10.0):
-        """The first client sends a message, which all must receive; then the next one, so often.
-
-        Latencies count from the sending to each client's receiving. Raises as `echo()`.
-        """
-        self.total = times * self.count
-        self._run(MODE_BROADCAST, stall_s)
 
     def percentile_us(self, double share):
         """The latency in microseconds that this share (0 to 1) of the answers did not exceed, within 1.6 %."""
@@ -180,23 +87,105 @@ cdef class Load:
         """The longest latency in microseconds."""
         return self.longest_ns / 1000.0
 
+    @property
+    def read_bytes(self):
+        """How many bytes are read at once, at most; fewer than usual show whether answers may be cut anywhere."""
+        return self.read_size
+
+    @read_bytes.setter
+    def read_bytes(self, size_t n):
+        if not 0 < n <= RECEIVE_BYTES:
+            raise ValueError(f"expected 1 to {RECEIVE_BYTES} bytes, got {n}")
+        self.read_size = n
+
+    # --- for subclasses -----------------------------------------------------------------------------------------------
+
+    cdef object _open(self, size_t count):
+        """Make what `count` connections need."""
+        self.count = count
+        self.read_size = RECEIVE_BYTES
+        self.buffer = <char *>PyMem_Malloc(RECEIVE_BYTES)
+        if self.buffer == NULL:
+            raise MemoryError
+        self.epfd = epoll_create1(EPOLL_CLOEXEC)
+        if self.epfd < 0:
+            raise OSError(errno, strerror(errno).decode())
+
+    cdef int _add(self, int fd, size_t index, uint32_t events) except -1:
+        """Have epoll tell of a socket."""
+        cdef epoll_event event
+        event.events = events
+        event.u64 = index
+        if epoll_ctl(self.epfd, EPOLL_CTL_ADD, fd, &event) < 0:
+            raise OSError(errno, strerror(errno).decode())
+        return 0
+
+    cdef void _watch(self, int fd, size_t index, uint32_t events) noexcept nogil:
+        """Have epoll tell of other events; anew of those that it told of before."""
+        cdef epoll_event event
+        event.events = events
+        event.u64 = index
+        if epoll_ctl(self.epfd, EPOLL_CTL_MOD, fd, &event) < 0:
+            self._fail(index, FAULT_SYSTEM, <uint64_t>errno)
+
+    cdef void _note(self, int64_t took_ns) noexcept nogil:
+        """One more answer is whole; so long it took."""
+        took_ns = max(0, took_ns)
+        self.histogram[bucket_of(<uint64_t>took_ns)] += 1
+        self.longest_ns = max(self.longest_ns, took_ns)
+        self.answered += 1
+        self.outstanding -= 1
+
+    cdef void _fail(self, size_t index, Fault fault, uint64_t number) noexcept nogil:
+        if self.fault == FAULT_NONE:
+            self.fault, self.fault_client, self.fault_number = fault, index, number
+
+    cdef int64_t _due_ns(self, uint64_t number) noexcept nogil:
+        """When the request of this number, from 0, falls due."""
+        return self.begin_ns + <int64_t>(number * self.per_due_ns)
+
+    cdef bint _is_next_due(self) noexcept nogil:
+        """Whether one more request has fallen due; counts it."""
+        if self.due == self.total or self._due_ns(self.due) > self.now_ns:
+            return False
+        if not self.outstanding:
+            self.progress_ns = self.now_ns
+        self.due += 1
+        return True
+
     # --- the run ------------------------------------------------------------------------------------------------------
 
-    cdef object _run(self, Mode mode, double stall_s):
-        cdef size_t i
+    cdef object _run_for(self, double seconds, double stall_s):
+        """A closed loop for so long; then the last answers are waited for."""
+        self.end_ns = fa_monotonic_ns() + <int64_t>(seconds * SECOND_NS)
+        self.per_due_ns = 0
+        self._run(stall_s)
+
+    cdef object _run_at(self, double rate, double seconds, double stall_s):
+        """Requests fall due at `rate` a second over all connections, for so long."""
+        if not rate > 0:
+            raise ValueError(f"expected a rate above 0, got {rate}")
+        self.total = max(1, <uint64_t>(rate * seconds))
+        self.per_due_ns = SECOND_NS / rate
+        self._run(stall_s)
+
+    cdef object _run(self, double stall_s):
         if self.epfd < 0:
             raise ValueError("expected an open Load, got one that was closed")
         if self.fault != FAULT_NONE:
             raise ValueError(f"expected a Load without a fault, got one that failed: {self._complaint()}")
-        self.mode, self.is_sending = mode, True
+        if self.outstanding:
+            raise ValueError(f"expected a Load at rest, got one that was interrupted: {self.outstanding} answers due")
+        self._turn(0)
+        self.is_sending = True
         self.stall_ns = <int64_t>(stall_s * SECOND_NS)
-        self.due = self.outstanding = self.answered = self.received_bytes = 0
+        self.due = self.answered = self.received_bytes = 0
         self.longest_ns = 0
         memset(self.histogram, 0, sizeof(self.histogram))
-        for i in range(self.count):
-            self.clients[i].sent = self.clients[i].answered = 0
         self.begin_ns = self.now_ns = self.progress_ns = fa_monotonic_ns()
         with nogil:
+            if self.fault == FAULT_NONE:
+                self._begin()
             self._turns()
         self.seconds = (self.progress_ns - self.begin_ns) / <double>SECOND_NS
         if self.fault != FAULT_NONE:
@@ -204,338 +193,67 @@ cdef class Load:
 
     cdef int _turns(self) except -1 nogil:
         """Turn until the run is over or a fault was found."""
-        cdef epoll_event events[MAX_EVENTS]
-        cdef size_t i
-        cdef int n, at
-        if self.mode == MODE_ECHO:
-            for i in range(self.count):
-                self._owe(&self.clients[i])
         while self.fault == FAULT_NONE and not self._is_over():
-            n = epoll_wait(self.epfd, events, MAX_EVENTS, self._wait_ms())
-            if n < 0 and errno != EINTR:
-                self._fail(&self.clients[0], FAULT_SYSTEM, <uint64_t>errno)
-            self.now_ns = fa_monotonic_ns()
-            for at in range(n):
-                self._serve(&self.clients[events[at].u64], events[at].events)
+            self._turn(self._wait_ms())
             if self.now_ns >= self.check_ns:
                 self.check_ns = self.now_ns + CHECK_NS
                 with gil:
                     PyErr_CheckSignals()
-                if self.outstanding and self.now_ns - self.progress_ns > self.stall_ns:
-                    self._fail(&self.clients[0], FAULT_STALLED, self.outstanding)
+                if self.outstanding:
+                    self._find_stall()
         return 0
+
+    cdef void _turn(self, int wait_ms) noexcept nogil:
+        """Wait so long at most, and serve what is ready. Before a run this is what came without being asked for."""
+        cdef epoll_event events[MAX_EVENTS]
+        cdef int at
+        cdef int n = epoll_wait(self.epfd, events, MAX_EVENTS, wait_ms)
+        if n < 0 and errno != EINTR:
+            self._fail(0, FAULT_SYSTEM, <uint64_t>errno)
+        self.now_ns = fa_monotonic_ns()
+        for at in range(n):
+            self._serve(<size_t>events[at].u64, events[at].events)
+
+    cdef int _wait_ms(self) noexcept nogil:
+        """How long to wait for events; below a millisecond from the next request not at all, to be on time."""
+        cdef int64_t left
+        if self.per_due_ns == 0 or self.due == self.total:
+            return LONGEST_WAIT_MS
+        left = self._due_ns(self.due) - self.now_ns
+        return 0 if left < 1_000_000 else min(LONGEST_WAIT_MS, <int>(left // 1_000_000))
+
+    cdef str _complaint(self):
+        """One sentence about the fault."""
+        if self.fault == FAULT_SYSTEM:
+            said = f"a system call failed: {strerror(<int>self.fault_number).decode()}"
+        elif self.fault == FAULT_STALLED:
+            said = f"nothing came for {self.stall_ns / SECOND_NS:g} s, {self.fault_number} answers are due"
+        else:
+            said = self._describe()
+        answers = self._answers_of(self.fault_client)
+        return f"client {self.fault_client} of {self.count}, after {answers} answers: {said}"
+
+    # --- of each protocol ---------------------------------------------------------------------------------------------
+
+    cdef void _begin(self) noexcept nogil:
+        """A run begins; in a closed loop with a request on each connection."""
 
     cdef bint _is_over(self) noexcept nogil:
         """Begin what is to be begun; true when everything was answered."""
-        if self.mode == MODE_PACED:
-            self._release_due()
-            return self.answered == self.total
-        if self.outstanding:
-            return False
-        if self.mode == MODE_ECHO:
-            return True
-        if self.answered == self.total:
-            return True
-        self._owe(&self.clients[0])
-        self.outstanding = self.count
-        return False
-
-    cdef int _wait_ms(self) noexcept nogil:
-        """How long to wait for events; below a millisecond from the next message not at all, to be on time."""
-        cdef int64_t left
-        if self.mode != MODE_PACED or self.due == self.total:
-            return LONGEST_WAIT_MS
-        left = self.begin_ns + <int64_t>(self.due * self.per_message_ns) - self.now_ns
-        return 0 if left < 1_000_000 else min(LONGEST_WAIT_MS, <int>(left // 1_000_000))
-
-    cdef void _release_due(self) noexcept nogil:
-        """MODE_PACED: begin the messages whose time has come."""
-        self.now_ns = fa_monotonic_ns()
-        while self.due < self.total and self.begin_ns + <int64_t>(self.due * self.per_message_ns) <= self.now_ns:
-            if not self.outstanding:
-                self.progress_ns = self.now_ns
-            self._owe(&self.clients[self.due % self.count])
-            self.due += 1
-
-    cdef Message *_expected(self, Client *client) noexcept nogil:
-        """The message whose echo this client gets next. Clients begin at different ones, but all get a broadcast."""
-        cdef uint64_t index = 0 if self.mode == MODE_BROADCAST else <uint64_t>(client - self.clients)
-        return &self.messages[(index + client.answered) % self.n_messages]
-
-    cdef void _fail(self, Client *client, Fault fault, uint64_t number) noexcept nogil:
-        if self.fault == FAULT_NONE:
-            self.fault, self.fault_client, self.fault_number = fault, client - self.clients, number
-
-    # --- out ----------------------------------------------------------------------------------------------------------
-
-    cdef void _owe(self, Client *client) noexcept nogil:
-        """One more message is to be sent."""
-        client.owed += 1
-        self.outstanding += 1
-        if client.out_bytes == 0:
-            self._flush(client)
-
-    cdef bint _next_frame(self, Client *client) noexcept nogil:
-        """Choose what is sent next; false when there is nothing. A pong goes first, between two frames."""
-        cdef Message *message
-        cdef uint64_t index = 0 if self.mode == MODE_BROADCAST else <uint64_t>(client - self.clients)
-        client.is_ponging = client.pong_bytes != 0
-        if client.is_ponging:
-            client.out, client.out_bytes = <char *>client.pong, client.pong_bytes
-            client.pong_bytes = 0
-            return True
-        if client.owed == 0:
-            return False
-        message = &self.messages[(index + client.sent) % self.n_messages]
-        client.out, client.out_bytes = message.frame, message.frame_bytes
-        client.owed -= 1
-        client.sent += 1
-        client.since_ns = fa_monotonic_ns()
         return True
 
-    cdef void _flush(self, Client *client) noexcept nogil:
-        """Send what is to be sent, as far as the kernel takes it."""
-        cdef ssize_t n
-        while client.out_bytes or self._next_frame(client):
-            n = send(client.fd, client.out, client.out_bytes, MSG_NOSIGNAL)
-            if n >= 0:
-                client.out += n
-                client.out_bytes -= <size_t>n
-            elif errno == EAGAIN:
-                self._watch(client, True)
-                return
-            elif errno != EINTR:
-                self._fail(client, FAULT_SYSTEM, <uint64_t>errno)
-                return
-        self._watch(client, False)
+    cdef void _serve(self, size_t index, uint32_t ready) noexcept nogil:
+        """epoll has told of a connection."""
 
-    cdef void _watch(self, Client *client, bint output) noexcept nogil:
-        """Have epoll tell when the kernel takes output again, or no longer."""
-        cdef epoll_event event
-        if client.is_watching_output == output:
-            return
-        event.events = EPOLLIN | EPOLLOUT if output else EPOLLIN
-        event.u64 = <uint64_t>(client - self.clients)
-        if epoll_ctl(self.epfd, EPOLL_CTL_MOD, client.fd, &event) < 0:
-            self._fail(client, FAULT_SYSTEM, <uint64_t>errno)
-        client.is_watching_output = output
+    cdef void _find_stall(self) noexcept nogil:
+        """Fail if nothing came for too long."""
+        if self.now_ns - self.progress_ns > self.stall_ns:
+            self._fail(0, FAULT_STALLED, self.outstanding)
 
-    # --- in -----------------------------------------------------------------------------------------------------------
-
-    cdef void _serve(self, Client *client, uint32_t ready) noexcept nogil:
-        """epoll has told of this client."""
-        cdef ssize_t n
-        if ready & EPOLLOUT:
-            self._flush(client)
-        while self.fault == FAULT_NONE:
-            n = recv(client.fd, self.buffer, RECEIVE_BYTES, 0)
-            if n > 0:
-                self.now_ns = self.progress_ns = fa_monotonic_ns()
-                self.received_bytes += <uint64_t>n
-                self._take(client, self.buffer, <size_t>n)
-                if n < RECEIVE_BYTES:
-                    return
-            elif n == 0:
-                self._fail(client, FAULT_ENDED, client.seen)
-            elif errno == EAGAIN:
-                return
-            elif errno != EINTR:
-                self._fail(client, FAULT_SYSTEM, <uint64_t>errno)
-
-    cdef void _take(self, Client *client, const char *p, size_t n) noexcept nogil:
-        """Bytes came: frames, cut anywhere."""
-        cdef size_t taken
-        while n and self.fault == FAULT_NONE:
-            if not client.is_in_payload:
-                taken = self._take_head(client, p, n)
-            else:
-                taken = n if n < client.left else <size_t>client.left
-                self._take_payload(client, p, taken)
-                client.left -= taken
-            p += taken
-            n -= taken
-            if client.is_in_payload and client.left == 0 and self.fault == FAULT_NONE:
-                client.is_in_payload = False
-                client.head_bytes = 0
-                self._end_frame(client)
-
-    cdef size_t _take_head(self, Client *client, const char *p, size_t n) noexcept nogil:
-        """The head of a frame, or a part of it; returns how many bytes are of it."""
-        cdef uint8_t wanted
-        cdef size_t taken = 0
-        while taken < n:
-            client.head[client.head_bytes] = <uint8_t>p[taken]
-            client.head_bytes += 1
-            taken += 1
-            if client.head_bytes >= 2:
-                wanted = 4 if client.head[1] == 126 else 10 if client.head[1] == 127 else 2
-                if client.head_bytes == wanted:
-                    self._begin_frame(client)
-                    return taken
-        return taken
-
-    cdef void _begin_frame(self, Client *client) noexcept nogil:
-        """The head of a frame is there. A server's frames carry no mask (RFC 6455 section 5.1)."""
-        cdef uint8_t first = client.head[0]
-        cdef uint8_t opcode = first & 0x0F
-        cdef size_t i
-        client.is_in_payload = True
-        client.left = client.head[1]
-        if client.head_bytes > 2:
-            client.left = 0
-            for i in range(2, client.head_bytes):
-                client.left = client.left << 8 | client.head[i]
-        if client.head[1] & MASK_BIT or first & RSV23_BITS:
-            self._fail(client, FAULT_FRAME, first)
-        elif opcode == CLOSE or opcode == PING or opcode == PONG:
-            client.control_bytes = 0
-            if client.left > MAX_CONTROL_BYTES or not first & FIN_BIT or first & RSV1_BIT:
-                self._fail(client, FAULT_FRAME, first)
-        else:
-            self._begin_data(client, opcode, first & RSV1_BIT)
-
-    cdef void _begin_data(self, Client *client, uint8_t opcode, uint8_t rsv) noexcept nogil:
-        """A frame of a message: its first one, or a continuation."""
-        cdef uint64_t sent = self.clients[0].sent if self.mode == MODE_BROADCAST else client.sent
-        if (opcode == CONTINUATION) != (client.opcode != 0) or opcode > BINARY or (rsv and self.inflaters is None):
-            self._fail(client, FAULT_FRAME, client.head[0])
-        elif opcode != CONTINUATION:
-            client.opcode = opcode
-            client.is_packed = rsv != 0
-            client.seen = 0
-            if client.answered >= sent:
-                self._fail(client, FAULT_UNASKED, client.left)
-            elif opcode != self.opcode:
-                self._fail(client, FAULT_KIND, opcode)
-        elif rsv:
-            self._fail(client, FAULT_FRAME, client.head[0])
-        if self.fault == FAULT_NONE and not client.is_packed:
-            if client.seen + client.left > self._expected(client).payload_bytes:
-                self._fail(client, FAULT_LENGTH, client.seen + client.left)
-
-    cdef void _take_payload(self, Client *client, const char *p, size_t n) noexcept nogil:
-        if client.head[0] & 0x08:
-            memcpy(&client.control[client.control_bytes], p, n)
-            client.control_bytes += <uint8_t>n
-            return
-        if client.is_packed:
-            self._keep_packed(client, p, n)
-        else:
-            self._compare(client, p, n)
-        client.seen += n
-
-    cdef void _compare(self, Client *client, const char *p, size_t n) noexcept nogil:
-        """The next n bytes of an answer are those that were sent."""
-        cdef const char *wanted = self._expected(client).payload + client.seen
-        cdef size_t at = 0
-        if memcmp(p, wanted, n):
-            while p[at] == wanted[at]:
-                at += 1
-            self._fail(client, FAULT_CONTENT, client.seen + at)
-
-    cdef void _keep_packed(self, Client *client, const char *p, size_t n) noexcept nogil:
-        """Compressed bytes wait for the end of their message."""
-        cdef char *grown
-        if client.seen + n > client.packed_room:
-            client.packed_room = (client.seen + n) * 2
-            grown = <char *>realloc(client.packed, client.packed_room)
-            if grown == NULL:
-                self._fail(client, FAULT_SYSTEM, ENOMEM)
-                return
-            client.packed = grown
-        memcpy(client.packed + client.seen, p, n)
-
-    cdef void _end_frame(self, Client *client) noexcept nogil:
-        cdef uint8_t first = client.head[0]
-        if first & 0x08:
-            self._end_control(client, first & 0x0F)
-        elif first & FIN_BIT:
-            self._end_message(client)
-
-    cdef void _end_control(self, Client *client, uint8_t opcode) noexcept nogil:
-        """Answer a ping with its payload; a close is a fault, because nobody asked for it."""
-        cdef size_t i
-        if opcode == CLOSE:
-            self._fail(client, FAULT_CLOSE,
-                       1005 if client.control_bytes < 2 else client.control[0] << 8 | client.control[1])
-        elif opcode == PING and not client.is_ponging:  # section 5.5.3: of several pings the last may be answered
-            client.pong[0] = FIN_BIT | PONG
-            client.pong[1] = MASK_BIT | client.control_bytes
-            memset(&client.pong[2], 0, 4)               # a mask of zeros
-            for i in range(client.control_bytes):
-                client.pong[6 + i] = client.control[i]
-            client.pong_bytes = 6 + client.control_bytes
-            if client.out_bytes == 0:
-                self._flush(client)
-
-    cdef void _end_message(self, Client *client) noexcept nogil:
-        """A whole answer came."""
-        client.opcode = 0
-        if client.is_packed:
-            self._inflate(client)
-        elif client.seen != self._expected(client).payload_bytes:
-            self._fail(client, FAULT_LENGTH, client.seen)
-        if self.fault == FAULT_NONE:
-            self._answered(client)
-
-    cdef int _inflate(self, Client *client) noexcept with gil:
-        """Inflate a compressed answer and compare it."""
-        cdef Message *message = self._expected(client)
-        cdef bytes payload
-        cdef size_t n
-        try:
-            payload = self.inflaters[client - self.clients].decompress(
-                PyBytes_FromStringAndSize(client.packed, <Py_ssize_t>client.seen) + DEFLATE_TAIL)
-        except Exception:
-            self._fail(client, FAULT_INFLATE, client.seen)
-            return 0
-        n = <size_t>PyBytes_GET_SIZE(payload)
-        if n != message.payload_bytes:
-            self._fail(client, FAULT_LENGTH, n)
-        else:
-            client.seen = 0
-            self._compare(client, PyBytes_AS_STRING(payload), n)
+    cdef uint64_t _answers_of(self, size_t index) noexcept:
+        """How many answers this connection got in this run."""
         return 0
 
-    cdef void _answered(self, Client *client) noexcept nogil:
-        """Count an answer, note how long it took, and let the client go on."""
-        cdef int64_t since = client.since_ns
-        cdef int64_t took
-        if self.mode == MODE_PACED:
-            since = self.begin_ns + <int64_t>(
-                (client.answered * self.count + <uint64_t>(client - self.clients)) * self.per_message_ns)
-        elif self.mode == MODE_BROADCAST:
-            since = self.clients[0].since_ns
-        took = max(0, fa_monotonic_ns() - since)
-        self.histogram[bucket_of(<uint64_t>took)] += 1
-        self.longest_ns = max(self.longest_ns, took)
-        client.answered += 1
-        self.answered += 1
-        self.outstanding -= 1
-        client.seen = 0
-        if self.mode == MODE_ECHO and self.is_sending:
-            if self.now_ns < self.end_ns:
-                self._owe(client)
-            else:
-                self.is_sending = False
-
-    # --- what went wrong ----------------------------------------------------------------------------------------------
-
-    cdef object _complaint(self):
-        """One sentence about the fault."""
-        cdef Client *client = &self.clients[self.fault_client]
-        number = self.fault_number
-        size = self._expected(client).payload_bytes
-        said = {
-            FAULT_SYSTEM: f"a system call failed: {strerror(<int>self.fault_number).decode()}",
-            FAULT_ENDED: f"the server closed the connection after {number} bytes of an answer of {size}",
-            FAULT_CLOSE: f"the server closed the WebSocket with code {number}",
-            FAULT_FRAME: f"the server sent a frame that it may not send here, first byte 0x{number:02x}",
-            FAULT_KIND: f"expected {'text' if self.opcode == TEXT else 'binary'}, got a message of opcode {number}",
-            FAULT_UNASKED: f"the server sent a message of at least {number} bytes that nobody waits for",
-            FAULT_LENGTH: f"expected an answer of {size} bytes, got {number}",
-            FAULT_CONTENT: f"expected the echo of what was sent, got one that differs at byte {number}",
-            FAULT_INFLATE: f"{number} compressed bytes cannot be inflated",
-            FAULT_STALLED: f"nothing came for {self.stall_ns / SECOND_NS:g} s, {number} answers are due",
-        }[self.fault]
-        return f"client {self.fault_client} of {self.count}, after {client.answered} answers: {said}"
+    cdef str _describe(self):
+        """What went wrong, where the fault is of the protocol."""
+        raise AssertionError("_describe() is for subclasses")

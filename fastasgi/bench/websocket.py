@@ -26,7 +26,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from fastasgi.bench._load import DEFLATE_TAIL, Load, LoadFailed
+from fastasgi.bench._load import LoadFailed
+from fastasgi.bench._websocket import DEFLATE_TAIL, WebSocketLoad
 
 TIMEOUT_S = 10.0
 VARIANTS = 32
@@ -181,7 +182,7 @@ def connect(url: str, *, deflate: bool) -> tuple[socket.socket, Extension | None
 
 
 @contextmanager
-def clients(url: str, count: int, messages: Messages, *, deflate: bool = False) -> Iterator[Load]:
+def clients(url: str, count: int, messages: Messages, *, deflate: bool = False) -> Iterator[WebSocketLoad]:
     """So many connected WebSockets and what they will send. Raises LoadFailed, or OSError without a server."""
     sockets: list[socket.socket] = []
     try:
@@ -190,7 +191,8 @@ def clients(url: str, count: int, messages: Messages, *, deflate: bool = False) 
             sock, extension = connect(url, deflate=deflate)
             sockets.append(sock)
             extensions.append(extension)
-        load = Load([sock.fileno() for sock in sockets], *wire(messages, extensions[0]), **decompressors(extensions))
+        fds = [sock.fileno() for sock in sockets]
+        load = WebSocketLoad(fds, *wire(messages, extensions[0]), **decompressors(extensions))
         try:
             yield load
         finally:
@@ -218,7 +220,7 @@ def decompressors(extensions: list[Extension | None]) -> dict[str, Any]:
     return {"inflaters": [zlib.decompressobj(wbits=-15) for _ in extensions]}
 
 
-def result_of(load: Load) -> Result:
+def result_of(load: WebSocketLoad) -> Result:
     """The figures of the last run."""
     p50, p99, p999 = (load.percentile_us(share) for share in (0.5, 0.99, 0.999))
     return Result(load.answered, load.seconds, load.received_bytes, p50, p99, p999, load.longest_us)
@@ -251,7 +253,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def warm_up(load: Load, options: argparse.Namespace) -> None:
+def warm_up(load: WebSocketLoad, options: argparse.Namespace) -> None:
     """The same for a while; of a broadcast one message."""
     if options.broadcast is not None:
         load.broadcast(1)
@@ -259,7 +261,7 @@ def warm_up(load: Load, options: argparse.Namespace) -> None:
         load.echo(options.warm_up)
 
 
-def run(load: Load, options: argparse.Namespace) -> None:
+def run(load: WebSocketLoad, options: argparse.Namespace) -> None:
     """One run of the kind that was asked for."""
     if options.broadcast is not None:
         load.broadcast(options.broadcast)
