@@ -59,7 +59,7 @@ WARN_CYTHON = [
 ]
 WARN_FETCHED = ["-Wno-unused-parameter", "-Wno-unused-variable", "-Wno-unused-but-set-variable"]
 LINUX_ONLY = ("/_socket.pyx", "/_listener.pyx", "/_poller.pyx", "/_orphan.pyx", "/bench/_load.pyx",
-              "/bench/_websocket.pyx")  # epoll
+              "/bench/_http.pyx", "/bench/_websocket.pyx")  # epoll
 INCLUDE = ["csrc", "csrc/llhttp/include"]
 
 

@@ -56,9 +56,9 @@ LINES = [
     {"spawned", "starting"},
     {"supervisor"},
     # L8: faces
-    {"bench", "bench._load", "bench.model"},
-    {"bench._websocket"},
-    {"bench.websocket"},
+    {"bench", "bench._answer", "bench._load", "bench.model"},
+    {"bench._http", "bench._websocket"},
+    {"bench.http", "bench.websocket"},
     {"launch", "embed", "workers", "screen"},
     {"ctl"},
     {"cli"},
