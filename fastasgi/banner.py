@@ -44,11 +44,16 @@ def announce(
         )
 
 
+def counted(workers: int) -> str:
+    """`1 worker`, `2 workers`."""
+    return f"{workers} worker{'' if workers == 1 else 's'}"
+
+
 def summary(
     config: Announced, loop: asyncio.AbstractEventLoop | None, *, ready_s: float, workers: int = 1
 ) -> str:
     """`Serving main:app with 1 worker, uvloop, HTTP/1.1 and WebSocket; ready in 0.21 s`."""
-    parts = [f"{workers} worker{'' if workers == 1 else 's'}"]
+    parts = [counted(workers)]
     name = _named(config.loop) if loop is None else type(loop).__module__.partition(".")[0]
     if name:
         parts.append(name)

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from . import control, screen
+from .banner import counted
 from .control import Control, ControlError
 from .errors import EXIT_CRASH, EXIT_OK
 
@@ -86,7 +87,7 @@ def _stop(server: Control, as_json: bool) -> str:
 def _scale(server: Control, as_json: bool, count: int) -> str:
     server.ask("scale", count=count)
     target = server.ask("status")["target"]
-    return _shown(target, as_json, f"{target} workers from now on.")
+    return _shown(target, as_json, f"{counted(target)} from now on.")
 
 
 def _dump_stacks(server: Control, as_json: bool) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 from ._scoreboard import quantile
+from .banner import counted
 
 if sys.platform != "win32":
     import termios
@@ -156,7 +157,7 @@ def frame(status: Status, now_ns: int, before: Status | None, passed_s: float) -
         ]
     head = (
         f"fastasgi [{status['pid']}] {status['phase']}  {' '.join(status['listening'])}\n"
-        f"{len(status['workers'])} workers of {status['target']}, {status['restarts']} died  "
+        f"{counted(len(status['workers']))} of {status['target']}, {status['restarts']} died  "
         f"{rate} requests/s, p50 {latency(counts, 0.5)}, p99 {latency(counts, 0.99)}\n"
     )
     return f"{head}\n{table(rows(status, now_ns, before, passed_s))}\n"

@@ -28,13 +28,14 @@ from typing import Any
 from . import fleet
 from . import sockets as listening
 from ._scoreboard import Scoreboard
-from .banner import announce
+from .banner import announce, counted
 from .config import Config
 from .control import ControlSocket
 from .draining import Manner, abort_bound_s, drain_bound_s
 from .errors import EXIT_CRASH, EXIT_OK, EXIT_STARTUP, StartupError
 from .health import Health, stacks_of
 from .logging import log_startup_error, reopen_files, server_logger
+from .outlet import flush_late
 from .process import SERVING, WorkerProcess, WorkerState
 from .reactor import Reactor
 from .reload import Watcher
@@ -188,7 +189,7 @@ class Supervisor:
             self._notifier.stopping()
             self._end_all(Manner.of_stop(self.config, delay_s=self.config.drain_delay))
         if self._stops > 2:
-            server_logger.warning("Killing %d workers", len(self.workers))
+            server_logger.warning("Killing %s", counted(len(self.workers)))
             for worker in self.workers:
                 worker.kill("told to end for the third time")
         elif self._stops == 2 or not graceful:
@@ -205,7 +206,7 @@ class Supervisor:
         self.generation += 1
         self._roll_began_s = self._clock()
         self._loop_of_crashes = fleet.CrashLoop(self._clock)
-        server_logger.info("Replacing %d workers", len(self.workers))
+        server_logger.info("Replacing %s", counted(len(self.workers)))
         if self._starter is not None and self._starter.is_preloaded:
             server_logger.warning("the application was imported before (preload): SIGUSR2 imports it anew")
         for worker in list(self.workers):
@@ -219,7 +220,7 @@ class Supervisor:
         """Have so many workers from now on; at least one, and as many as the scoreboard has room for."""
         count = max(1, min(count, len(self.board) // 2))
         if count != self.target and self.phase is not Phase.STOPPING:
-            server_logger.info("%d workers from now on, before %d", count, self.target)
+            server_logger.info("%s from now on, before %d", counted(count), self.target)
             self.target = count
 
     def reopen_logs(self) -> None:
@@ -249,7 +250,7 @@ class Supervisor:
             self._end_all(Manner.of_replacement(self.config))
 
     def _end_all(self, manner: Manner) -> None:
-        server_logger.info("Shutting down %d workers", len(self.workers))
+        server_logger.info("Shutting down %s", counted(len(self.workers)))
         self.phase = Phase.STOPPING
         for worker in list(self.workers):
             self._drain(worker, manner)
@@ -387,13 +388,13 @@ class Supervisor:
             announce(self.config, self.sockets, None, ready_s=self._clock() - self._began_s, workers=self.target)
             if self._takeover is not None:
                 self._takeover.finish()
-            self._notifier.ready(f"Serving with {self.target} workers")
+            self._notifier.ready(f"Serving with {counted(self.target)}")
             if self._on_ready is not None:
                 self._on_ready()
         if self._roll_began_s is not None and ready >= self.target:
             server_logger.info("All workers are replaced, in %.1f s", self._clock() - self._roll_began_s)
             self._roll_began_s = None
-            self._notifier.ready(f"Serving with {self.target} workers")
+            self._notifier.ready(f"Serving with {counted(self.target)}")
 
     def _retire(self, worker: WorkerProcess, why: str) -> None:
         server_logger.info("worker [%d]: %s: replacing it", worker.pid, why)
@@ -441,8 +442,9 @@ class Supervisor:
         """The new application does not start: the old workers stay."""
         self._roll_began_s = None
         staying = [worker for worker in self.workers if worker.generation < self.generation]
+        stay = "stays as it was" if len(staying) == 1 else "stay as they were"
         server_logger.error(
-            "the restart failed: %d workers stay as they were; send SIGHUP again when it is repaired", len(staying)
+            "the restart failed: %s %s; send SIGHUP again when it is repaired", counted(len(staying)), stay
         )
         self._notifier.ready("The restart failed: the workers stay as they were")
         for worker in list(self.workers):
@@ -495,6 +497,7 @@ class Supervisor:
     def _check(self) -> None:
         """Look at every worker: starts that take too long, loops that do not turn, memory, age."""
         self._notifier.ping()
+        flush_late()
         now = self._clock()
         was_away = self._checked_s and now - self._checked_s > 4 * CHECK_S
         self._checked_s = now

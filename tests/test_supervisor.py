@@ -96,7 +96,7 @@ def test_a_worker_that_does_not_end_is_killed():
         server.until_logged("Ending at once", 2)
         server.signal(signal.SIGTERM)
         assert server.wait(5) == 0
-        assert "Killing 1 workers" in server.log()
+        assert "Killing 1 worker\n" in server.log()
 
 
 @pytest.mark.pins("workers.pre-stop")
