@@ -74,6 +74,7 @@ def run_bounded(
     """Run `main` in a loop of its own. Unlike `asyncio.run()`, what then ignores its cancellation is left
     behind."""
     loop = loop_factory() if loop_factory is not None else asyncio.new_event_loop()
+    loop.set_exception_handler(_report)
     asyncio.set_event_loop(loop)
     try:
         loop.run_until_complete(main)
@@ -89,6 +90,16 @@ def run_bounded(
         finally:
             asyncio.set_event_loop(None)
             loop.close()
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """The loop's exception handler: as the default, but silent about an exit, which is on its way through the loop.
+
+    A task that exits in its first step never gets to whoever started it, and would be reported as one whose exception
+    was never retrieved.
+    """
+    if not isinstance(context.get("exception"), (SystemExit, KeyboardInterrupt)):
+        loop.default_exception_handler(context)
 
 
 async def _call_notify(callback: Callable[[], Awaitable[object]]) -> None:
@@ -254,6 +265,9 @@ class Server:
             run_bounded(self.serve(sockets), self.config.get_loop_factory())
         except StartupError as error:
             self.exit_code = error.exit_code
+            raise
+        except SystemExit as error:
+            server_logger.error("app called sys.exit(%r): the process has ended with it", error.code)
             raise
 
     async def serve(self, sockets: Sequence[socket.socket] | None = None) -> None:
