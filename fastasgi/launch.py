@@ -6,9 +6,12 @@ import asyncio
 import atexit
 import contextlib
 import os
+import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import Any, NoReturn
 
 from . import service
@@ -16,10 +19,15 @@ from . import sockets as listening
 from .config import Config, with_parameters_of
 from .ending import threads_left
 from .errors import EXIT_OK, StartupError
-from .logging import log_startup_error, server_logger
+from .logging import log_startup_error, reopen_files, server_logger
 from .sources import gather
 from .supervisor import Supervisor
 from .worker import Server
+
+NOBODY_TO_TAKE_OVER = (
+    "SIGHUP replaces workers one by one, but this is the only process: nothing was done; with --workers 2 or more a "
+    "restart loses no request"
+)
 
 
 def execute(config: Config) -> int:
@@ -62,11 +70,20 @@ def in_service(config: Config) -> Iterator[Sequence[socket.socket] | None]:
 
 
 class MainServer(Server):
-    """The server that is all of its process, and so tells the service manager how it is."""
+    """The server that is all of its process: it tells the service manager how it is, and hears the signals that other
+    processes send to servers.
+
+        SIGUSR1     reopen log files, which were moved away
+        SIGHUP      the terminal was closed: drain and end. Without a terminal it asks for new workers, as systemctl
+                    reload does, and there is nobody to take over: a line of the log says so
+
+    Unhandled, both would end the process.
+    """
 
     def __init__(self, config: Config, notifier: service.Notifier) -> None:
         super().__init__(config)
         self._notifier = notifier
+        self._has_terminal = sys.stdin is not None and sys.stdin.isatty()
         self._pinging: asyncio.TimerHandle | None = None
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
@@ -84,6 +101,32 @@ class MainServer(Server):
         finally:
             if self._pinging is not None:
                 self._pinging.cancel()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As the server's, and the two above, unless they are ignored, as under nohup."""
+        with super().capture_signals(), contextlib.ExitStack() as restoring:
+            if threading.current_thread() is threading.main_thread():
+                for name, handle in (("SIGUSR1", self._reopen_logs), ("SIGHUP", self._hung_up)):
+                    number = getattr(signal, name, None)
+                    if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                        signal.signal(number, handle)
+                        restoring.callback(signal.signal, number, signal.SIG_DFL)
+            yield
+
+    def _reopen_logs(self, sig: int, frame: FrameType | None) -> None:
+        self._in_loop(reopen_files)
+
+    def _hung_up(self, sig: int, frame: FrameType | None) -> None:
+        if self._has_terminal:
+            self.handle_exit(sig, frame)
+        else:
+            self._in_loop(server_logger.warning, NOBODY_TO_TAKE_OVER)
+
+    def _in_loop(self, call: Callable[..., object], *arguments: Any) -> None:
+        """From a signal handler, which may have interrupted a line that is being written."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call, *arguments)
 
     def _ping(self) -> None:
         """By a timer of the loop: one that is blocked pings no more."""

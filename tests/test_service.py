@@ -473,5 +473,85 @@ def test_process_1_is_stopped_while_it_starts(app):
         assert server.wait(5) == 0
 
 
+# --- signals to a server without workers --------------------------------------------------------------------------
+
+
+LOGGED = """
+[loggers]
+keys=root
+[handlers]
+keys=file
+[formatters]
+keys=
+[logger_root]
+level=INFO
+handlers=file
+[handler_file]
+class=FileHandler
+args=(r"{path}",)
+"""
+
+
+def until(found, what):
+    end = time.monotonic() + PATIENCE_S
+    while not found():
+        assert time.monotonic() < end, what
+        time.sleep(0.02)
+
+
+@pytest.mark.pins("service.other-signals")
+def test_usr1_reopens_the_log_files_of_one_process(app, tmp_path):
+    path = tmp_path / "app.log"
+    (tmp_path / "log.ini").write_text(LOGGED.format(path=path))
+    with serving(app, "--log-config", str(tmp_path / "log.ini")) as server:
+        client = server.connect()
+        assert client.get("/pid").status == 200
+        path.rename(tmp_path / "app.log.1")
+        server.signal(signal.SIGUSR1)
+        until(path.exists, "a new file")
+        assert client.get("/pid").status == 200
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+    assert "Shutting down" in path.read_text()
+
+
+@pytest.mark.pins("service.other-signals")
+def test_hup_to_one_process_says_that_nobody_can_take_over(app):
+    """systemctl reload, or logrotate, does not end a service."""
+    with serving(app) as server:
+        client = server.connect()
+        assert client.get("/pid").status == 200
+        server.signal(signal.SIGHUP)
+        until(lambda: "with --workers 2 or more a restart loses no request" in server.log(), server.log())
+        assert client.get("/pid").status == 200
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+@pytest.mark.pins("service.other-signals")
+def test_a_closed_terminal_is_a_stop(app, tmp_path):
+    import pty
+
+    ours, theirs = pty.openpty()
+    log = tmp_path / "log"
+    try:
+        with log.open("wb") as output:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "fastasgi", *app, "--uds", str(tmp_path / "x.sock")],
+                stdin=theirs, stdout=output, stderr=output, cwd=ROOT,
+            )  # fmt: skip
+        try:
+            until(lambda: "Press CTRL+C" in log.read_text(), "its start")
+            child.send_signal(signal.SIGHUP)
+            assert child.wait(PATIENCE_S) == 0
+        finally:
+            child.kill()
+            child.wait()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "Finished server process" in log.read_text()
+
+
 def test_no_other_process_becomes_init():
     assert service.become_init() is False
