@@ -31,8 +31,13 @@ other one. `Config` takes only what it is given: environment and file are for `r
 
 ```sh
 fastasgi main:app --print-config     # each value, and where it comes from; secrets are never shown
-fastasgi main:app --check-config     # are all values right? ends with exit code 0 or 2
+fastasgi main:app --check-config     # would it start? ends with the exit code that the start would have
 ```
+
+`--check-config` refuses what the start would refuse: values that cannot be meant (exit code 2), an application that
+cannot be imported or is none, files of TLS, addresses, folders, users (3). It imports the application, as the server
+does, but does not begin its lifespan, and leaves nothing behind. A port that is in use is no mistake: the server may be
+running. Inherited sockets (`fd`, `systemd`) are left to those who pass them.
 
 **Values.** A switch is `--name` or `--no-name` on the command line, and `true`, `yes`, `on`, `1` or `false`, `no`,
 `off`, `0` elsewhere. `none` takes the place of Python's `None`: no limit, never, leave it alone. Where an option takes

@@ -15,10 +15,11 @@ from click.core import ParameterSource
 from . import ctl
 from .config import Config
 from .discover import find_application
-from .errors import EXIT_OK, EXIT_USAGE, ConfigError
+from .errors import EXIT_OK, EXIT_USAGE, ConfigError, StartupError
 from .fields import Field
 from .kinds import Switch
-from .launch import execute, leave
+from .launch import check, execute, leave
+from .logging import log_startup_error
 from .options import FIELDS, GROUPS
 from .sources import gather, print_config
 from .suggest import cure_for_option
@@ -124,7 +125,7 @@ def _parameters() -> list[click.Parameter]:
         click.Argument(["app"], required=False, metavar="[APP]"),
         *(FieldOption(declared) for declared in FIELDS.values() if declared.cli_name is not None),
         asking(["--print-config"], is_flag=True, help="Show every value and where it comes from."),
-        asking(["--check-config"], is_flag=True, help="Check all values and end."),
+        asking(["--check-config"], is_flag=True, help="Find what would make the start fail, and end."),
         asking(
             ["--version"],
             is_flag=True,
@@ -155,10 +156,18 @@ def _serve(print_config_only: bool, check_config_only: bool, given: dict[str, An
     if config.env_file is not None and not os.path.isfile(config.env_file):
         raise ConfigError(f"--env-file: {config.env_file!r} does not exist; check the path or leave it out")
     config.notices.extend(settings.notices)
-    if check_config_only:
-        click.echo("The configuration is valid.")
-        return EXIT_OK
-    return execute(config)
+    return _check(config) if check_config_only else execute(config)
+
+
+def _check(config: Config) -> int:
+    """`--check-config`: the exit code that the start would have."""
+    try:
+        check(config)
+    except StartupError as error:
+        log_startup_error(error)
+        return error.exit_code
+    click.echo("The configuration is valid.")
+    return EXIT_OK
 
 
 def _command(print_config: bool, check_config: bool, **params: Any) -> None:

@@ -22,7 +22,7 @@ from .errors import EXIT_OK, StartupError
 from .logging import log_startup_error, reopen_files, server_logger
 from .sources import gather
 from .supervisor import Supervisor
-from .worker import Server
+from .worker import Server, run_bounded
 
 NOBODY_TO_TAKE_OVER = (
     "SIGHUP replaces workers one by one, but this is the only process: nothing was done; with --workers 2 or more a "
@@ -45,6 +45,23 @@ def execute(config: Config) -> int:
     except KeyboardInterrupt:  # before, or after, the server listens to signals itself
         return EXIT_OK
     return server.exit_code
+
+
+def check(config: Config) -> None:
+    """Find what would make the start fail, as far as it can be known without serving. Raises `StartupError`.
+
+    The application is imported, and made by its factory; its lifespan does not begin. TLS files, the loop, user, group
+    and folders are looked at, addresses bound for a moment. What is only in use now is no mistake: the server may run.
+    """
+    listening.check(config)
+    service.Rights(config.user, config.group)
+    if config.pid_file is not None:
+        service.PidFile(config.pid_file).check()
+    try:
+        config.load()
+        run_bounded(config.load_in_loop(), config.get_loop_factory())
+    except KeyboardInterrupt:
+        raise StartupError("interrupted while the application was imported") from None
 
 
 @contextlib.contextmanager

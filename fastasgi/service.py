@@ -67,6 +67,16 @@ class PidFile:
                 f"cannot write pid_file {self.path!r}: {error.strerror}; check that its directory exists and is ours"
             ) from None
 
+    def check(self) -> None:
+        """Whether it could be written. Raises `StartupError`."""
+        folder = os.path.dirname(self.path)
+        if not os.path.isdir(folder):
+            raise StartupError(f"cannot write pid_file {self.path!r}: there is no folder {folder!r}; make it first")
+        if os.path.isdir(self.path):
+            raise StartupError(f"cannot write pid_file {self.path!r}: it is a folder; name a file")
+        if not os.access(folder, os.W_OK):
+            raise StartupError(f"cannot write pid_file {self.path!r}: {folder!r} is not ours to write to")
+
     def release(self) -> None:
         """Remove it, if this process wrote it and nobody has since. Where the directory is not ours any more, because
         rights were given up, it is left, and found stale by the next one."""

@@ -103,10 +103,51 @@ def _bind_place(place: Binding, config: Listening, single: bool) -> list[socket.
     if place.kind == "systemd":
         return _inherit_all(_passed_fds(place.name), config.backlog)
     if place.kind == "unix":
-        return [_bind_unix(place.path, config.uds_permissions, config.backlog)]
+        return [_bind_unix(place.path, config)]
     if single and place.host in EVERY_ADDRESS and socket.has_dualstack_ipv6():
         return [_bind_tcp(socket.AF_INET6, "::", place.port, config, dual=True)]
     return _bind_all(config, place, _addresses(place.host, place.port)[: 1 if single else None])
+
+
+def check(config: Listening) -> None:
+    """Whether the places could be listened on, were they free: the address is this machine's, the port one that we
+    may bind, the folder of a socket file ours to write to. Inherited sockets are for those who pass them to check.
+    Raises `StartupError`."""
+    for place in places(config):
+        if place.kind == "unix":
+            _check_path(place.path, _given_by(config, "uds"))
+        elif place.kind == "tcp":
+            _check_addresses(place, config)
+
+
+def _check_addresses(place: Binding, config: Listening) -> None:
+    """Bind each address for a moment, without listening: a socket that listens would get clients."""
+    addresses = _addresses(place.host, place.port)
+    for family, host in addresses:
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as sock:
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.bind((host, place.port))
+        except OSError as error:
+            is_spare = family == socket.AF_INET6 and error.errno in _NO_IPV6 and len(addresses) > 1
+            if error.errno != errno.EADDRINUSE and not is_spare:
+                raise StartupError(_tcp_trouble(error, host, place.port, _given_by(config, "port"))) from error
+
+
+def _check_path(path: str, option: str) -> None:
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise StartupError(_no_socket(path, option))
+    except OSError as error:
+        if error.errno != errno.ENOENT or not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+            raise StartupError(_unix_trouble(error, path)) from error
+    if not os.access(os.path.dirname(os.path.abspath(path)), os.W_OK):
+        raise StartupError(_unix_trouble(PermissionError(errno.EACCES, "not permitted"), path))
+
+
+def _no_socket(path: str, option: str) -> str:
+    return f"{path!r} exists and is not a socket; remove it or choose another path with {option}"
 
 
 def describe(sock: socket.socket, scheme: str = "http") -> str:
@@ -198,16 +239,21 @@ def _bind_tcp(family: int, host: str, port: int, config: Listening, *, dual: boo
     except OSError as error:
         if sock is not None:
             sock.close()
-        raise StartupError(_tcp_trouble(error, host, port)) from error
+        raise StartupError(_tcp_trouble(error, host, port, _given_by(config, "port"))) from error
     sock.setblocking(False)
     return sock
 
 
-def _tcp_trouble(error: OSError, host: str, port: int) -> str:
+def _given_by(config: Listening, option: str) -> str:
+    """The option that has named a place, as the command line calls it: `option`, or bind, which replaces it."""
+    return "--bind" if config.bind else f"--{option}"
+
+
+def _tcp_trouble(error: OSError, host: str, port: int, option: str) -> str:
     where = _shown(host, port)
     if error.errno == errno.EADDRINUSE:
         owner = owner_of_port(port) or "another program"
-        return f"{where} is in use by {owner}; stop it, or choose another port with --port"
+        return f"{where} is in use by {owner}; stop it, or choose another port with {option}"
     if error.errno == errno.EACCES:
         return (
             f"not permitted to listen on {where}; choose one of 1024 or above, or grant CAP_NET_BIND_SERVICE"
@@ -217,20 +263,20 @@ def _tcp_trouble(error: OSError, host: str, port: int) -> str:
     return f"cannot listen on {where}: {error.strerror or error}"
 
 
-def _bind_unix(path: str, permissions: int | None, backlog: int) -> socket.socket:
+def _bind_unix(path: str, config: Listening) -> socket.socket:
     if not hasattr(socket, "AF_UNIX"):
         raise StartupError(
             f"cannot listen on {path!r}: this platform has no Unix sockets; use --host and --port"
         )
-    _remove_stale(path)
+    _remove_stale(path, _given_by(config, "uds"))
     sock = UnixListener(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(path)
         sock.own(path)
         # The umask only narrows what the file is made with, so nobody gets in between bind and chmod.
-        if permissions is not None:
-            os.chmod(path, permissions)
-        sock.listen(backlog)
+        if config.uds_permissions is not None:
+            os.chmod(path, config.uds_permissions)
+        sock.listen(config.backlog)
     except OSError as error:
         sock.close()
         raise StartupError(_unix_trouble(error, path)) from error
@@ -238,13 +284,12 @@ def _bind_unix(path: str, permissions: int | None, backlog: int) -> socket.socke
     return sock
 
 
-def _remove_stale(path: str) -> None:
-    """Remove the socket file that a killed server left: only if it is a socket, and nobody listens on it."""
+def _remove_stale(path: str, option: str) -> None:
+    """Remove the socket file that a killed server left: only if it is a socket, and nobody listens on it. `option` is
+    the one that names another."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise StartupError(
-                f"{path!r} exists and is not a socket; remove it or choose another path with --uds"
-            )
+            raise StartupError(_no_socket(path, option))
     except OSError:
         return  # not there, or out of reach: bind says which
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -260,7 +305,7 @@ def _remove_stale(path: str) -> None:
             if error.errno not in (errno.EAGAIN, errno.EINPROGRESS):  # those two: a full backlog, so in use
                 raise StartupError(_unix_trouble(error, path)) from error
     owner = owner_of_path(path) or "another server"
-    raise StartupError(f"{path!r} is in use by {owner}; stop that one or choose another path with --uds")
+    raise StartupError(f"{path!r} is in use by {owner}; stop that one or choose another path with {option}")
 
 
 def _unix_trouble(error: OSError, path: str) -> str:

@@ -205,6 +205,7 @@ def test_print_config(run: Run, started: list[Config]) -> None:
 
 
 def test_check_config(run: Run, started: list[Config]) -> None:
+    Path("a.py").write_text("async def b(scope, receive, send): ...")
     assert run("a:b", "--check-config").output == "The configuration is valid.\n"
     assert run("a:b", "--check-config", "--port", "x").exit_code == 2
     assert started == []
@@ -304,6 +305,62 @@ def test_what_prevents_the_start_is_one_sentence_and_exit_code_three(
     assert ("Traceback" in err) is (args[0] == "wrong:app")
     if args[0] != "wrong:app":
         assert len(lines) == 1
+
+
+CHECKED = """
+import asyncio, sys
+print("imported", file=sys.stderr)
+
+async def app(scope, receive, send):
+    raise AssertionError("the lifespan does not run")
+
+async def make():
+    asyncio.get_running_loop()
+    return app
+
+async def make_none():
+    return None
+"""
+
+
+@pytest.mark.pins("process.check-config")
+@pytest.mark.parametrize(
+    ("args", "code", "sentence"),
+    [
+        (["checked:app"], 0, ""),
+        (["checked:make", "--factory", "--workers", "4"], 0, ""),
+        (["checked:app", "--uds", "x.sock", "--pid-file", "x.pid"], 0, ""),
+        (["checked:ap"], 3, "module 'checked' has no attribute 'ap'; did you mean 'app'?"),
+        (["checked:make_none", "--factory"], 3, "the factory 'checked:make_none' returned None"),
+        (["nowhere:app"], 3, "no module named 'nowhere' in "),
+        (["wrong:app"], 3, "importing 'wrong' failed: AttributeError"),
+        (["checked:app", "--ssl-certfile", "no.pem"], 3, "ssl_certfile: cannot read 'no.pem'"),
+        (["checked:app", "--loop", "checked:no_loop"], 3, "module 'checked' has no attribute 'no_loop'"),
+        (["checked:app", "--uds", "nowhere/x.sock"], 3, "cannot listen on 'nowhere/x.sock': the directory "),
+        (["checked:app", "--host", "203.0.113.1"], 3, "cannot listen on 203.0.113.1:8000: 203.0.113.1 is not"),
+        (["checked:app", "--pid-file", "nowhere/x.pid"], 3, "cannot write pid_file "),
+        (["checked:app", "--user", "nobody-of-this-name"], 3, "user: there is no user 'nobody-of-this-name'"),
+        (["checked:app", "--workers", "none"], 2, "Error: --workers"),
+    ],
+)
+def test_check_config_finds_what_would_make_the_start_fail(
+    process: Any, tmp_path: Path, args: list[str], code: int, sentence: str
+) -> None:
+    (tmp_path / "checked.py").write_text(CHECKED)
+    before = {path.name for path in tmp_path.iterdir()}
+    ended, out, err = end_of(process(*args, "--check-config"))
+    assert ended == code, err
+    assert out == ("The configuration is valid.\n" if code == 0 else "")
+    assert sentence in (err.splitlines()[-1] if code else err)
+    assert {path.name for path in tmp_path.iterdir()} - before <= {"__pycache__"}, "nothing is left behind"
+
+
+@pytest.mark.pins("process.check-config")
+def test_check_config_beside_a_running_server(process: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        code, out, err = end_of(process("main:app", "--port", port, "--check-config"))
+    assert (code, out, err) == (0, "The configuration is valid.\n", "")
 
 
 def test_port_in_use(process: Any) -> None:

@@ -48,6 +48,12 @@ def listen() -> Iterator[Open]:
         sock.close()
 
 
+def checked(**options: Any) -> None:
+    """`sockets.check` with these options."""
+    default = {"host": "127.0.0.1", "port": 0, "uds": None, "fd": None, "bind": [], "reuse_port": "auto"}
+    sockets.check(SimpleNamespace(**{**default, **options}))
+
+
 def has_ipv6() -> bool:
     try:
         with socket.socket(socket.AF_INET6) as sock:
@@ -184,6 +190,18 @@ def test_port_in_use(listen: Open) -> None:
         f"127.0.0.1:{port} is in use by {SELF or 'another program'}; "
         "stop it, or choose another port with --port"
     )
+
+
+def test_bind_is_what_names_another_place(listen: Open) -> None:
+    (sock,) = listen(bind=["127.0.0.1:0"])
+    place = f"127.0.0.1:{sock.getsockname()[1]}"
+    assert str(failure(listen, bind=[place])).endswith("stop it, or choose another port with --bind")
+
+
+@needs_unix
+def test_bind_is_what_names_another_path(listen: Open, path: str) -> None:
+    listen(bind=[f"unix:{path}"])
+    assert str(failure(listen, bind=[f"unix:{path}"])).endswith("or choose another path with --bind")
 
 
 def test_failure_closes_what_was_bound(listen: Open, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -501,3 +519,52 @@ def test_descriptor_of_a_connection(listen: Open) -> None:
     (server,) = listen()
     with socket.create_connection(server.getsockname()) as client:
         assert "cannot listen" in str(failure(listen, fd=client.fileno()))
+
+
+# --- check --------------------------------------------------------------------------------------------------------
+
+
+def test_check_binds_nothing_for_long(listen: Open) -> None:
+    (sock,) = listen()
+    port = sock.getsockname()[1]
+    checked(port=port)  # in use, by a server that runs perhaps
+    sock.close()
+    checked(port=port)
+    (again,) = listen(port=port)
+    assert is_listening(again)
+
+
+@needs_unix
+def test_check_leaves_socket_files_as_they_are(listen: Open, path: str) -> None:
+    checked(uds=path)
+    assert not os.path.exists(path)
+    (sock,) = listen(uds=path)
+    checked(uds=path)
+    assert is_listening(sock) and os.path.exists(path)
+
+
+def test_check_leaves_inherited_sockets_to_others() -> None:
+    checked(fd=99)
+    checked(bind=["fd://99", "systemd"])
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"host": "203.0.113.1", "port": 1}, "cannot listen on 203.0.113.1:1: 203.0.113.1 is not an address of"),
+        ({"bind": ["127.0.0.1:0", "203.0.113.1:1"]}, "cannot listen on 203.0.113.1:1"),
+        ({"host": "no host"}, "cannot find the address of host 'no host'"),
+    ],
+)
+def test_check_finds_what_is_wrong(options: dict[str, Any], text: str) -> None:
+    assert text in str(failure(checked, **options))
+
+
+@needs_unix
+def test_check_finds_what_is_wrong_with_a_path(path: str) -> None:
+    assert "the directory " in str(failure(checked, uds="nowhere/x.sock"))
+    with open(path, "w") as file:
+        file.write("precious")
+    assert str(failure(checked, bind=[f"unix:{path}"])) == (
+        "'app.sock' exists and is not a socket; remove it or choose another path with --bind"
+    )
