@@ -8,10 +8,11 @@ if (location.protocol === "file:") {
       frame.hidden = true
       document.body.append(frame)
       const inside = frame.contentWindow
+      const base = new URL(url, location.href)
       const load = (source) =>
         new Promise((resolve, reject) => {
           const script = inside.document.createElement("script")
-          script.src = new URL(source, url)
+          script.src = new URL(source, base)
           script.onload = resolve
           script.onerror = reject
           inside.document.body.append(script)
@@ -20,7 +21,7 @@ if (location.protocol === "file:") {
       inside.postMessage = (data) => this.dispatchEvent(new MessageEvent("message", { data }))
       this.inside = inside
       this.frame = frame
-      this.loaded = load(url)
+      this.loaded = load(base)
     }
 
     postMessage(data) {

@@ -3,10 +3,12 @@
 Needs mkdocs, which `make docs` installs; the whole site is built there, and by CI.
 """
 
+import asyncio
 import logging
 from pathlib import Path
 
 import pytest
+from test_websocket_chromium import BROWSER, PATIENCE_S, Tab, browsing
 
 pytest.importorskip("material", reason="mkdocs-material is not installed: make docs")
 
@@ -28,7 +30,7 @@ def build(tmp_path, monkeypatch):
             path = docs / f"{name.replace('__', '/')}.md"
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
-        for name in ("site.css", "favicon.svg"):
+        for name in ("site.css", "favicon.svg", "iframe-worker.js"):
             (docs / name).write_bytes((ROOT / "docs" / name).read_bytes())
         config = mkdocs.config.load_config(
             str(ROOT / "mkdocs.yml"), docs_dir=str(docs), site_dir=str(tmp_path / "site"), nav=nav or ["index.md"]
@@ -91,6 +93,29 @@ def test_nothing_comes_from_other_servers(build, caplog, what):
     assert "index.html of the site takes something from the network" in caplog.text and "example.com" in caplog.text
 
 
-def test_search_works_without_a_server(build):
-    site = build(index="# Home\n\nfrobnication\n")
-    assert "frobnication" in (site / "search" / "search_index.js").read_text()
+# Types into the field, as often as it is run; the first result, if there is one by now.
+SEARCH = """
+(() => {
+    const field = document.querySelector("[data-md-component=search-query]");
+    if (!field) return "";
+    field.focus();
+    field.value = "frobnication";
+    field.dispatchEvent(new KeyboardEvent("keyup"));
+    const link = document.querySelector(".md-search-result__link");
+    return link ? link.href : "";
+})()"""
+
+
+@pytest.mark.slow
+@pytest.mark.time_limit(60)
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+async def test_search_works_without_a_server(build, tmp_path):
+    site = build(index="# Home\n", left="# Left\n\nHere is some frobnication.\n")
+    (tmp_path / "browser").mkdir()
+    async with browsing(tmp_path / "browser") as browser:
+        target = (await browser.call("Target.createTarget", url=(site / "index.html").as_uri()))["targetId"]
+        session = (await browser.call("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
+        async with asyncio.timeout(PATIENCE_S):
+            while not (found := await Tab(browser, target, session).run(SEARCH)):
+                await asyncio.sleep(0.1)
+    assert found.startswith((site / "left.html").as_uri())

@@ -198,21 +198,23 @@ class Visit:
 
     def _fastasgi(self, arguments: list[str], shown: str | None, asked: bool) -> None:
         refused = (shown or "").startswith("Error: ")
-        if refused or ASKS & set(arguments):
+        if "--check-config" in arguments:  # it imports the application
+            self._other([sys.executable, "-m", "fastasgi", *arguments], shown)
+        elif refused or ASKS & set(arguments):
             with contextlib.chdir(self.folder):
                 result = click.testing.CliRunner().invoke(cli.main, arguments)
             assert result.exit_code == (2 if refused else 0), result.output
             assert result.output
             assert shown is None or matches(shown, result.output), result.output
-            return
-        assert not shown, "what a server says is shown in first-contact.md"
-        given = {"app": "main:app", **parse(arguments)}
-        if asked:
-            moved = [] if {"uds", "bind", "fd"} & set(given) else ["--port", "0", "--host", "127.0.0.1"]
-            self.start(["-m", "fastasgi", *arguments, *moved])
-            self.unused.pop(given["app"].partition(":")[0] + ".py", None)
         else:
-            fastasgi.Config(**given, log_config=None) if "log_config" not in given else fastasgi.Config(**given)
+            assert not shown, "what a server says is shown in first-contact.md"
+            given = {"app": "main:app", **parse(arguments)}
+            if asked:
+                moved = [] if {"uds", "bind", "fd"} & set(given) else ["--port", "0", "--host", "127.0.0.1"]
+                self.start(["-m", "fastasgi", *arguments, *moved])
+                self.unused.pop(given["app"].partition(":")[0] + ".py", None)
+            else:
+                fastasgi.Config(**{"log_config": None, **given})
 
     def _other(self, argv: list[str], shown: str | None) -> None:
         if shutil.which(argv[0]) is None:
@@ -293,7 +295,8 @@ def serve_once(app, text: str) -> None:
     """Serve an application in this process and ask it once."""
     with fastasgi.serve_in_thread(app, port=0, lifespan="off", access_log=False) as server:
         if "websocket.accept" in text or ".websocket(" in text:
-            connect(server.url.replace("http", "ws")).close()
+            with connect(server.url.replace("http", "ws")):
+                pass
         else:
             assert httpx.get(server.url, trust_env=False).status_code < 500
 
