@@ -26,7 +26,7 @@ from ._scoreboard import Slot, State
 from .asgi import describe_scope, scope_in
 from .config import Config
 from .draining import drain_bound_s
-from .ending import threads_left
+from .ending import end_executors, threads_left
 from .errors import EXIT_CRASH, StartupError
 from .logging import reopen_files, server_logger
 from .process import DUMP_SIGNAL, Link
@@ -233,6 +233,7 @@ def run_forked(config: Config, birth: Birth) -> NoReturn:
 def leave_process(code: int) -> NoReturn:
     """End, as the interpreter would, but not through the parent's frames, and with a bound."""
     try:
+        end_executors()
         names = threads_left()
         if names:
             server_logger.warning("threads of the application are still running, left behind: %s", ", ".join(names))

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
 THREADS_GRACE_S = 5.0
 """How long threads of the application may go on when everything else has ended."""
+
+
+def end_executors() -> None:
+    """Tell the threads of executors that the interpreter ends: those that only wait for work then end at once.
+
+    The interpreter does so itself before it waits for threads, and most applications leave it to that. Nothing can be
+    given to any executor afterwards. It also waits for them, without a bound; so that is done in a thread.
+    """
+    executors = sys.modules.get("concurrent.futures.thread")
+    if executors is not None:
+        threading.Thread(target=executors._python_exit, name="fastasgi-executors", daemon=True).start()
 
 
 def threads_left(grace_s: float = THREADS_GRACE_S) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from . import service
 from . import sockets as listening
 from .config import Config, with_parameters_of
-from .ending import threads_left
+from .ending import end_executors, threads_left
 from .errors import EXIT_OK, StartupError
 from .logging import log_startup_error, reopen_files, server_logger
 from .sources import gather
@@ -158,6 +158,7 @@ def leave(code: int) -> NoReturn:
     Python waits for every thread that is no daemon, without a bound: one that hangs in a call would hold a server
     for ever that has drained long ago.
     """
+    end_executors()
     names = threads_left()
     if not names:
         sys.exit(code)

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 
 def event(text):
@@ -142,6 +143,14 @@ async def in_thread(receive, send):
     await asyncio.to_thread(threading.Event().wait)
 
 
+POOL = ThreadPoolExecutor(2, "pool of the application")
+
+
+async def in_pool(receive, send):
+    """Work in an executor of the application, which leaves it to the interpreter to end its threads."""
+    await answer(send, await asyncio.get_running_loop().run_in_executor(POOL, bytes, b"ok"))
+
+
 async def exiting(receive, send):
     sys.exit(7)
 
@@ -170,6 +179,8 @@ async def main(scope, receive, send):
         await background(receive, send)
     elif path == "/thread":
         await in_thread(receive, send)
+    elif path == "/pool":
+        await in_pool(receive, send)
     elif path == "/exit":
         await exiting(receive, send)
     elif path == "/pid":

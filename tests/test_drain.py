@@ -320,6 +320,17 @@ def test_a_thread_that_never_ends_does_not_hold_the_process(loop):
         assert "threads of the application are still running" in server.log()
 
 
+@pytest.mark.pins("process.signal-drain", "process.exit-codes")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_idle_threads_of_an_executor_do_not_hold_the_process(workers):
+    """Those of the application's own, which the interpreter tells of the end before it waits for threads."""
+    with running("main", "--workers", workers) as server:
+        assert server.connect().get("/pool").body == b"ok"
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert "threads of the application" not in server.log()
+
+
 @pytest.mark.pins("process.exit-codes", "process.startup-failure")
 @pytest.mark.parametrize(
     ("app", "argv", "code", "says"),
