@@ -144,6 +144,8 @@ class Config(Options):
 
     def configure_logging(self) -> None:
         """Set up `logging` by the options; called by the constructor."""
+        if isinstance(self.app, str) and "log_config" in self.given:
+            importer.put_on_path(self.app_dir)  # its handlers and filters may be the application's
         configure(
             self.log_config,
             # An explicit log_config brings its own levels; the default of log_level must not undo them.

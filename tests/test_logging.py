@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import logging.handlers
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -414,6 +415,22 @@ def test_a_log_config_of_uvicorn_with_our_name(out: Any, tmp_path: Any) -> None:
     assert can_bypass(logger) is not None
     logger.info(MESSAGE, *ARGS)
     assert (tmp_path / "out").read_text() == 'INFO:     127.0.0.1:50000 - "GET /path?q=1 HTTP/1.1" 200 OK\n'
+
+
+@pytest.mark.parametrize("has_app_dir", [True, False])
+def test_log_config_may_name_classes_of_the_application(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, has_app_dir: bool
+) -> None:
+    """They are imported from where the application is, although logging is set up before that is imported."""
+    (tmp_path / f"own_logs_{has_app_dir}.py").write_text("import logging\n\nclass Own(logging.Filter): ...\n")
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", os.getcwd())])
+    app_dir = str(tmp_path) if has_app_dir else ""
+    if not has_app_dir:
+        monkeypatch.chdir(tmp_path)
+    settings = {"version": 1, "filters": {"own": {"()": f"own_logs_{has_app_dir}.Own"}}}
+    Config("a:b", log_config=settings, app_dir=app_dir)
+    assert f"own_logs_{has_app_dir}" in sys.modules
+    del sys.modules[f"own_logs_{has_app_dir}"]
 
 
 def test_formatters_can_be_derived_from_as_uvicorns_can() -> None:
