@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from .config import Config
     from .embed import serve, serve_in_thread
     from .launch import run
+    from .stop_notice import stopping
     from .worker import Server
 
-__all__ = ["Config", "Server", "__version__", "main", "run", "serve", "serve_in_thread"]
+__all__ = ["Config", "Server", "__version__", "main", "run", "serve", "serve_in_thread", "stopping"]
 
 _HOMES = {
     "Config": "config",
@@ -31,6 +32,7 @@ _HOMES = {
     "run": "launch",
     "serve": "embed",
     "serve_in_thread": "embed",
+    "stopping": "stop_notice",
 }
 
 # Modules that are used through the package: `fastasgi.config.LOGGING_CONFIG`.

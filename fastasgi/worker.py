@@ -40,6 +40,7 @@ from .errors import EXIT_CRASH, EXIT_OK, StartupError
 from .lifespan import Lifespan
 from .logging import can_bypass, exclusion, server_logger
 from .outlet import flush_late
+from .stop_notice import told_by
 from .tls import timeouts_of
 
 if sys.platform == "linux":
@@ -162,6 +163,7 @@ class Server:
         self._ticker: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken: asyncio.Event | None = None
+        self._stopping = asyncio.Event()  # what `stopping()` returns; of one serving
         self._should_exit = False
         self._force_exit = False
         self._began_s: float | None = None  # when run() began
@@ -298,7 +300,8 @@ class Server:
             sockets = self._sockets = listening.bind(config)
         server_logger.info("Started server process [%d]", os.getpid())
         try:
-            await self._start(sockets)
+            with told_by(self._stopping):
+                await self._start(sockets)
             if self.started:
                 self.announce(sockets, time.monotonic() - began_s)
         finally:
@@ -315,6 +318,7 @@ class Server:
         self._forget_last_end()
         self._loop = asyncio.get_running_loop()
         self._woken = asyncio.Event()
+        self._stopping = asyncio.Event()
         self.exit_code = EXIT_OK
         self.servers = []
         self.lifespan = self._runtime = self._poller = self._ticker = None
@@ -487,6 +491,7 @@ class Server:
             self._runtime.flush_access_log()  # what was answered before comes before
         server_logger.info("Shutting down")
         self.slot.state = State.DRAINING
+        self._stopping.set()
         await self._delay_drain()
         self.started = False
         for server in self.servers:

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "fastasgi"
 LINES = [
     # L0: leaves
     {"fa", "linux", "llhttp"},
-    {"errors", "asgi", "version", "suggest", "owners", "waits", "_forwarded", "_live"},
+    {"errors", "asgi", "version", "suggest", "owners", "waits", "stop_notice", "_forwarded", "_live"},
     {"ending", "reactor", "_orphan"},
     {"_awaitables"},
     {"middleware", "middleware.asgi2", "middleware.proxy_headers", "middleware.wsgi"},
