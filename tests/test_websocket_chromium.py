@@ -120,14 +120,14 @@ class Browser:
                     assert "error" not in answer, answer
                     return answer["result"]
 
-    async def tab(self, url):
-        """A new tab that shows this page."""
+    async def tab(self, url, title="x"):
+        """A new tab that shows this page, whose title is this."""
         target = (await self.call("Target.createTarget", url="about:blank"))["targetId"]
         session = (await self.call("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
         tab = Tab(self, target, session)
         await self.call("Page.navigate", session, url=url)
         async with asyncio.timeout(PATIENCE_S):
-            while await tab.run("document.title + document.readyState") != "xcomplete":
+            while await tab.run("document.title + document.readyState") != f"{title}complete":
                 await asyncio.sleep(0.02)
         return tab
 

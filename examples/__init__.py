@@ -1,0 +1,1 @@
+"""Small applications as their users would write them; README.md says how to run each."""
