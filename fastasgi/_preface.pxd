@@ -2,7 +2,6 @@
 
 from fastasgi._channel cimport Channel, Handler
 from fastasgi._runtime cimport Runtime
-from fastasgi.fa cimport fa_proxy_header
 
 
 cdef class ProxyPreface(Handler):
@@ -12,7 +11,3 @@ cdef class ProxyPreface(Handler):
     cdef bytes seen             # bytes that came and are no whole header yet
 
     cdef int _refuse(self, str expected) except -1
-    cdef int _take(self, const fa_proxy_header *header) except -1
-
-
-cdef object path_address(const char *path)

@@ -4,27 +4,23 @@
 A proxy that passes bytes on without looking into them tells in this header who its client is. With the option
 `proxy_protocol` every connection begins with one: a receiver "MUST not try to guess whether the protocol header is
 present or not", because a client that may leave it out may also write one. It is taken from peers of
-`forwarded_allow_ips` alone; what anybody else sends is refused, header or not.
+`forwarded_allow_ips` alone; what anybody else sends is refused, header or not. Before TLS `Acceptor` reads it.
 
 Source: "The PROXY protocol, versions 1 & 2", HAProxy, 2020-03-05.
 """
 
 import logging
-import os
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
 from fastasgi._access cimport client_name
-from fastasgi._channel cimport TRUST_DENIED, TRUST_UNASKED, Channel
-from fastasgi._forwarded cimport address_text
+from fastasgi._channel cimport Channel
 from fastasgi._live cimport count_live
+from fastasgi._proxied cimport as_proxy_header
 from fastasgi._response cimport error_reply
 from fastasgi._runtime cimport TIMEOUT_FIRST_BYTE, TIMEOUT_HEAD, Runtime, Timeout
-from fastasgi.fa cimport (
-    FA_PROXY_ADDRESSES, FA_PROXY_BAD, FA_PROXY_MORE, FA_PROXY_PATH, FA_PROXY_PATHS, FA_PROXY_UNKNOWN, fa_proxy_header,
-    fa_read_proxy_header,
-)
+from fastasgi.fa cimport FA_PROXY_BAD, FA_PROXY_MORE, fa_proxy_header, fa_read_proxy_header
 
 cdef object logger = logging.getLogger("fastasgi.error")
 
@@ -58,7 +54,7 @@ cdef class ProxyPreface(Handler):
             return 0
         if header.kind == FA_PROXY_BAD:
             return self._refuse(header.fault.decode("ascii"))
-        self._take(&header)
+        as_proxy_header(&header).apply_to(channel)
         self.channel = None
         channel.handler = self.handler_factory(channel, self.runtime)
         if n > header.size:
@@ -74,25 +70,6 @@ cdef class ProxyPreface(Handler):
         channel.write(error_reply(400, "expected a PROXY protocol header: " + expected, self.runtime.block), None, None,
                       False)
         return channel.close(True)
-
-    cdef int _take(self, const fa_proxy_header *header) except -1:
-        """Put the client in the place of the proxy, and the address that it has connected to in the place of ours."""
-        cdef Channel channel = self.channel
-        if header.kind == FA_PROXY_UNKNOWN:
-            # Somebody else speaks from here on, whose fields must not be believed because the proxy is.
-            channel.trust = TRUST_DENIED
-            return 0
-        if header.kind == FA_PROXY_ADDRESSES:
-            channel.client = (address_text(header.source), header.source_port)
-            channel.server = (address_text(header.destination), header.destination_port)
-        elif header.kind == FA_PROXY_PATHS:
-            channel.client = path_address(header.source_path)
-            channel.server = path_address(header.destination_path) or channel.server
-        else:
-            return 0        # LOCAL: the proxy itself
-        channel.log_client = None
-        channel.trust = TRUST_UNASKED
-        return 0
 
     cdef int eof(self) except -1:
         return self.channel.close(False) if self.channel is not None else 0
@@ -120,15 +97,6 @@ cdef class ProxyPreface(Handler):
 
     cdef int disconnect(self) except -1:
         return self.channel.abort() if self.channel is not None else 0
-
-
-cdef object path_address(const char *path):
-    """The path of a Unix socket as it stands in a scope, (path, None), or None for a socket without a name."""
-    cdef bytes name = path[:FA_PROXY_PATH]
-    if name[0]:
-        return os.fsdecode(name.partition(b"\0")[0]), None
-    name = name.rstrip(b"\0")
-    return (os.fsdecode(b"@" + name[1:]), None) if name else None
 
 
 count_live(ProxyPreface)

@@ -68,7 +68,7 @@ cdef class Runtime:
     cdef size_t ws_max_queue_bytes          # the same in bytes
     cdef bint keeps_alive                   # False with timeout_keep_alive=0: one request a connection
     cdef readonly str root_path
-    cdef TrustedPeers peers                 # who is believed in what it says of its clients
+    cdef readonly TrustedPeers peers                 # who is believed in what it says of its clients
     cdef Forwarder forwarder                # what they say in header fields, or None: nobody is believed there
     cdef readonly object config
     # --- the application and its loop

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, Protocol, final
 
+from ._forwarded import TrustedPeers
 from ._scoreboard import Slot
 from .asgi import ASGI3Application
 from .config import Config
@@ -30,6 +31,8 @@ class Runtime:
         access: _Access | None = None,
         slot: Slot | None = None,
     ) -> None: ...
+    @property
+    def peers(self) -> TrustedPeers: ...
     @property
     def slot(self) -> Slot: ...
     @property

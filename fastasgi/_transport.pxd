@@ -1,11 +1,13 @@
 """A Channel over an asyncio transport, for loops and platforms without own socket I/O, and for TLS."""
 
 from fastasgi._channel cimport Channel
+from fastasgi._proxied cimport ProxyHeader
 
 
 cdef class TransportChannel(Channel):
     cdef object transport           # asyncio.Transport, None before and after the connection
     cdef object made                # callable, until the loop has made the connection; or None
+    cdef ProxyHeader proxied        # who the client is, as its proxy said before the transport was made; or None
     cdef bint is_scheduled
     cdef bint wants_lingering
     cdef bint saw_eof               # the peer has ended its side

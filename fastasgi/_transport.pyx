@@ -14,6 +14,7 @@ from fastasgi._channel cimport (
     CHANNEL_CLOSED, CHANNEL_CLOSING, CHANNEL_LINGERING, CHANNEL_OPEN, HIGH_WATER, LOW_WATER, Channel,
 )
 from fastasgi._live cimport count_live
+from fastasgi._proxied cimport ProxyHeader
 from fastasgi._response cimport error_reply
 from fastasgi._runtime cimport PHASE_WRITE, TIMEOUT_LINGER, TIMEOUT_STALL, Runtime, Timeout
 from fastasgi.tls import extension_of
@@ -33,11 +34,12 @@ cdef bytes RESET = struct.pack("ii", 1, 0)      # struct linger: on, 0 s
 @cython.final
 cdef class TransportChannel(Channel):
     """One connection as an asyncio.Protocol. Whoever has reserved a place for it among `max_connections` gives
-    `made`, which is called when it takes it."""
+    `made`, which is called when it takes it; `proxied` is the PROXY header that was read of it."""
 
-    def __init__(self, Runtime runtime not None, made=None):
+    def __init__(self, Runtime runtime not None, made=None, ProxyHeader proxied=None):
         self.runtime = runtime
         self.made = made
+        self.proxied = proxied
 
     # --- asyncio.Protocol ---------------------------------------------------------------------------------------------
 
@@ -63,6 +65,10 @@ cdef class TransportChannel(Channel):
             transport.write(error_reply(503, "Service Unavailable", self.runtime.block))
             transport.close()
             return
+        if self.proxied is not None:
+            self.take_addresses()
+            self.proxied.apply_to(self)
+            self.proxied = None
         self.opened()
         if self.runtime.draining:
             # A handshake that ended too late, perhaps with a request behind it, which is read first.
@@ -280,7 +286,7 @@ cdef bint is_readable(object sock) except -1:
     return bool(select.select([sock.fileno()], [], [], 0)[0])
 
 
-cdef object as_address(object name):
+cpdef object as_address(object name):
     """A socket name as (host, port), (path, None) for a named Unix socket, or None."""
     if isinstance(name, (tuple, list)) and len(name) >= 2:
         return str(name[0]), int(name[1])

@@ -14,9 +14,11 @@ import ssl
 from collections.abc import Sequence
 from typing import Any
 
+from ._proxied import ProxyHeader
 from ._runtime import Runtime
-from ._transport import TransportChannel
+from ._transport import TransportChannel, as_address
 from .logging import server_logger
+from .preamble import NoProxyHeader, read_announcement
 from .tls import timeouts_of, why_failed
 
 MAX_ACCEPTS = 32
@@ -32,7 +34,8 @@ class Acceptor:
     """Accepts connections of `sockets` until `close()`, in the shape of an `asyncio.Server`.
 
     The sockets stay the caller's. With `tls` the connections are encrypted; a handshake takes at most
-    `handshake_timeout_s`. Raises `NotImplementedError` on loops that cannot watch sockets (`add_reader`).
+    `handshake_timeout_s`. With `proxy_protocol` too, a PROXY header comes before each, which may take as long again;
+    in clear text the handler reads it. Raises `NotImplementedError` on loops that cannot watch sockets (`add_reader`).
     """
 
     def __init__(
@@ -42,11 +45,13 @@ class Acceptor:
         *,
         tls: ssl.SSLContext | None = None,
         handshake_timeout_s: float | None = None,
+        proxy_protocol: bool = False,
     ) -> None:
         self.sockets = tuple(sockets)
         self._runtime, self._loop = runtime, runtime.loop
         self._tls = tls
         self._handshake_timeout_s, self._shutdown_timeout_s = timeouts_of(tls, handshake_timeout_s)
+        self._is_announced = proxy_protocol and tls is not None
         self._connecting = 0  # accepted, but no member of the runtime yet: their places are taken
         self._tasks: set[asyncio.Task[None]] = set()
         self._watched: list[socket.socket] = []
@@ -144,12 +149,17 @@ class Acceptor:
                 self._connecting -= 1
 
         try:
+            proxied = await self._announcement(connection, peer) if self._is_announced else None
             await self._loop.connect_accepted_socket(
-                lambda: TransportChannel(self._runtime, leave_queue),
+                lambda: TransportChannel(self._runtime, leave_queue, proxied),
                 connection,
                 ssl=self._tls,
                 ssl_handshake_timeout=self._handshake_timeout_s,
                 ssl_shutdown_timeout=self._shutdown_timeout_s,
+            )
+        except NoProxyHeader as error:
+            server_logger.info(
+                "client %s sent no PROXY header that can be taken: expected %s", name_of(peer), error
             )
         except OSError as error:  # the peer has gone, or its handshake failed
             server_logger.debug("client %s %s", name_of(peer), why_failed(error))
@@ -158,6 +168,12 @@ class Acceptor:
                 leave_queue()
                 connection.close()
                 self._room_came()
+
+    async def _announcement(self, connection: socket.socket, peer: Any) -> ProxyHeader:
+        """Read who the client is from a proxy that may say so. Raises as `read_announcement()`."""
+        if not self._runtime.peers.trusts(as_address(peer), as_address(connection.getsockname())):
+            raise NoProxyHeader("one that a peer of forwarded_allow_ips has sent")
+        return await read_announcement(self._loop, connection, self._handshake_timeout_s)
 
 
 def name_of(peer: Any) -> str:

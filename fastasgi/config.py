@@ -106,12 +106,6 @@ class Config(Options):
         if self.bind and unused:
             verb = "is" if len(unused) == 1 else "are"
             self.notices.append(f"{' and '.join(unused)} {verb} not used: bind says where to listen")
-        if self.proxy_protocol and self.is_ssl:
-            raise ConfigError(
-                "proxy_protocol: expected no TLS beside it, got ssl options too; its header comes before the "
-                "encryption, where it is not read yet: end TLS at the proxy, or leave proxy_protocol out",
-                "proxy_protocol",
-            )
 
     def _settle_reload(self) -> None:
         if not self.reload:

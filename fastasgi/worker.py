@@ -112,7 +112,8 @@ async def _call_notify(callback: Callable[[], Awaitable[object]]) -> None:
 
 def handler_factory(config: Config) -> Callable[[Any, Runtime], object]:
     """What makes the handler of a connection, from its channel and the runtime."""
-    return functools.partial(ProxyPreface, Http1) if config.proxy_protocol else Http1
+    is_announced = config.proxy_protocol and config.ssl is None  # before TLS its header is read by the `Acceptor`
+    return functools.partial(ProxyPreface, Http1) if is_announced else Http1
 
 
 def left_of(runtime: Runtime) -> str:
@@ -394,9 +395,15 @@ class Server:
                     sockets,
                     tls=self.config.ssl,
                     handshake_timeout_s=self.config.timeout_tls_handshake,
+                    proxy_protocol=self.config.proxy_protocol,
                 )
             ]
         except NotImplementedError:  # a loop that watches no sockets, as Windows' Proactor: it accepts by itself
+            if self.config.proxy_protocol and self.config.is_ssl:
+                raise StartupError(
+                    "proxy_protocol beside TLS needs a loop that watches sockets, this one does not: end TLS at the "
+                    "proxy, or choose another --loop"
+                ) from None
             handshake_s, shutdown_s = timeouts_of(self.config.ssl, self.config.timeout_tls_handshake)
             self.servers = [
                 await self._loop.create_server(

@@ -9,6 +9,9 @@ import websockets
 from drive import drain_body, start
 from net import IOS, listening
 from proxying import CLIENT, NGINX_OLD, PROXIES, client, haproxy, nginx, within
+from tls_files import files
+
+import fastasgi
 
 pytestmark = pytest.mark.time_limit(60)
 MIB = 1024 * 1024
@@ -211,3 +214,20 @@ async def test_the_proxy_protocol(tmp_path, version, family, io):
         assert scope["server"] == front
         assert scope["scheme"] in ("http", "ws")
     assert len({scope["client"] for scope in app.scopes}) == 2  # one for each connection
+
+
+@pytest.mark.pins("proxies.preface")
+async def test_the_proxy_protocol_before_tls(tmp_path):
+    """HAProxy says who its client is, and encrypts what follows."""
+    app, certs = App(), files()
+    options = {"ssl_certfile": certs.cert, "ssl_keyfile": certs.key, "proxy_protocol": True}
+    more = f"send-proxy-v2 ssl verify required ca-file {certs.ca} sni str(localhost) verifyhost localhost check"
+    async with fastasgi.serve(app, port=0, lifespan="off", log_config=None, **options) as server:
+        upstream = server.url.removeprefix("https://")
+        with haproxy(tmp_path, upstream, "", mode="tcp", more=more) as front:
+            async with client(front) as http:
+                for _ in range(3):
+                    answer = await within(http.post("/x", content=b"abc", headers=EVIL))
+                    assert answer.status_code == 200 and answer.text.startswith("3 ")
+    assert {scope["client"][0] for scope in app.scopes} == {CLIENT}
+    assert {(scope["scheme"], scope["server"]) for scope in app.scopes} == {("https", front)}

@@ -95,12 +95,6 @@ def test_misspelt_peers_and_fields_are_refused() -> None:
         make(forwarded_fields="for,hosts")
 
 
-def test_the_proxy_protocol_and_tls_exclude_each_other() -> None:
-    with pytest.raises(ConfigError, match="proxy_protocol: expected no TLS beside it"):
-        make(proxy_protocol=True, ssl_certfile="cert.pem")
-    assert make(proxy_protocol=True).proxy_protocol
-
-
 def test_reload_watches_directories_that_exist(tmp_path: Any) -> None:
     assert make(reload=True, reload_dirs=tmp_path).reload_dirs == [str(tmp_path)]
     with pytest.raises(ConfigError, match="reload_dirs: 'nowhere/at/all' is not a directory"):

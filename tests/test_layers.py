@@ -37,7 +37,8 @@ LINES = [
     {"_request", "_frames", "_handshake"},
     # L2: connections as bytes in and out
     {"_channel"},
-    {"_socket", "_transport", "_memory", "_probe"},
+    {"_proxied"},
+    {"_socket", "_transport", "_memory", "_probe", "preamble"},
     {"_listener"},
     {"_poller", "accepting"},
     # L3: one call of the application; one request
