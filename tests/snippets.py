@@ -35,11 +35,13 @@ REASONS = {
     "needs Supervisor": r"\bsupervisor(ctl|d)\b",
     "needs root": r"\bsudo\b|^[#$] (useradd|install|chown)\b|\buseradd\b",
     "needs a domain": r"\bexample\.(com|org|net)\b|\bcertbot\b",
+    "a file of deploy/": r"",  # test_deploy_pages.py compares them, test_deploy_*.py give the files to their programs
     "another program": r"\b(uvicorn|gunicorn|hypercorn|granian|daphne|upstream|nginx|haproxy|caddy|traefik|psql)\b",
 }
 """Why a block is not executed, and what it holds then."""
 
 NOT_EXECUTED = re.compile(r"<!-- not executed: (.*?) -->")
+SHOWN = re.compile(r"<!-- from: deploy/\S+ -->")
 FENCE = re.compile(r"^(?P<indent> *)(?P<marks>```+|~~~+)(?P<language>[\w+-]*)[^`\n]*$")
 COMMANDS = {"sh", "console", "bash", "shell"}
 DATA = {"toml", "ini", "json", "yaml", "nginx", "haproxy", "caddyfile", "dockerfile", "html", "apache", "systemd"}
@@ -84,6 +86,8 @@ def blocks_of(path: Path) -> list[Block]:
             opened = (fence, number + 1, [], reason)
         elif mark := NOT_EXECUTED.fullmatch(line.strip()):
             reason = mark[1]
+        elif SHOWN.fullmatch(line.strip()):
+            reason = "a file of deploy/"
         elif line.strip():
             reason = None
     assert opened is None, f"{path}: a block that begins in line {opened[1]} does not end"
@@ -141,7 +145,7 @@ def faults_of(block: Block) -> Iterator[str]:
 
 
 def _faults_of_commands(block: Block) -> Iterator[str]:
-    if block.language in ("", "text", "python"):
+    if block.language in ("", "text", "python") or block.reason == "a file of deploy/":
         return
     for arguments in fastasgi_commands(block):
         try:
