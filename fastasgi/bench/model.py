@@ -90,6 +90,11 @@ class Sample:
         """CPU per answer, user and system together."""
         return self.user_us + self.system_us
 
+    @property
+    def bytes_each(self) -> float:
+        """Memory per answer: what one idle connection takes, where `memory_bytes` is the growth for all of them."""
+        return self.memory_bytes / self.answers
+
 
 @dataclass(kw_only=True)
 class Row:
@@ -155,6 +160,10 @@ class Run:
     """Requests a second that the client reaches against the floor program's cheapest answer."""
     contenders: list[Contender] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """Sentences that a reader should know: who was left out and why, and what else was not as asked for."""
+    is_partial: bool = False
+    """Whether it was interrupted: what was measured until then is there."""
 
     def as_data(self) -> dict[str, Any]:
         """The run as JSON takes it."""
