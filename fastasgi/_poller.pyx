@@ -366,8 +366,12 @@ cdef class Poller(Owner):
                 logger.error(
                     "cannot accept connections: %s; they wait in the backlog until some close (see ulimit -n)",
                     os.strerror(error))
-            self.loop.call_later(RETRY_ACCEPT_S, self._room_came)
-            return self._pause_accepting()
+            self._pause_accepting()
+            # An idle connection holds a descriptor that somebody else needs; its end wakes us. Otherwise those who keep
+            # connections open could keep everybody else out.
+            if not self.runtime.close_idle():
+                self.runtime.wants_room = True
+                self.loop.call_later(RETRY_ACCEPT_S, self._room_came)
         return 0        # none left, or one that has gone again: its turn is over either way
 
     cdef int _pause_accepting(self) except -1:

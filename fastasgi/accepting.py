@@ -136,7 +136,10 @@ class Acceptor:
                 os.strerror(error.errno),
             )
         self._rest()
-        self._retry = self._loop.call_later(RETRY_S, self._room_came)
+        # An idle connection holds a descriptor that somebody else needs; its end wakes us.
+        if not self._runtime.close_idle():
+            self._runtime.wants_room = True
+            self._retry = self._loop.call_later(RETRY_S, self._room_came)
 
     async def _connect(self, connection: socket.socket, peer: Any) -> None:
         """Make a transport and a channel of one connection."""
