@@ -231,6 +231,25 @@ def test_stalling_server_is_charged_for_all_that_it_kept_waiting():
         assert load.percentile_us(0.5) >= 10_000
 
 
+def test_client_that_is_late_is_charged_for_it():
+    """What fell due while the client itself was held up is late, although its connections were idle."""
+    me = threading.main_thread().ident
+
+    def reply(number, request):
+        if len(server.requests) == 10:
+            signal.pthread_kill(me, signal.SIGUSR1)
+        return answer()
+
+    before = signal.signal(signal.SIGUSR1, lambda signum, frame: time.sleep(0.4))
+    try:
+        with serving(reply) as server, clients(plan(server, connections=64)) as load:
+            load.run_at(200, 0.5)
+            assert load.answered == 100
+            assert load.percentile_us(0.5) >= 50_000
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 def test_closed_loop_forgives_the_same_pause():
     """Beside the test above: why a fixed rate is needed. Only one request waits."""
 

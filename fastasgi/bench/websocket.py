@@ -69,6 +69,7 @@ class Result:
     seconds: float
     received_bytes: int
     p50_us: float
+    p90_us: float
     p99_us: float
     p999_us: float
     max_us: float
@@ -222,8 +223,8 @@ def decompressors(extensions: list[Extension | None]) -> dict[str, Any]:
 
 def result_of(load: WebSocketLoad) -> Result:
     """The figures of the last run."""
-    p50, p99, p999 = (load.percentile_us(share) for share in (0.5, 0.99, 0.999))
-    return Result(load.answered, load.seconds, load.received_bytes, p50, p99, p999, load.longest_us)
+    percentiles = (load.percentile_us(share) for share in (0.5, 0.9, 0.99, 0.999))
+    return Result(load.answered, load.seconds, load.received_bytes, *percentiles, load.longest_us)
 
 
 # --- the command line -------------------------------------------------------------------------------------------------
