@@ -89,6 +89,10 @@ def test_little_is_left_to_an_intruder(tmp_path):
     found = re.search(r"Overall exposure level for app\.service: (\d+\.\d)", run.stdout)
     assert found, run.stdout + run.stderr
     assert float(found[1]) < 2.0, run.stdout
+    open_doors = set(re.findall(r"^\S*✗\S* (\w+)=", run.stdout, re.M))
+    taken = {name for name, _ in read_unit(text_of("systemd/hardening.conf"))["Service"]}
+    # internet and Unix sockets are left; and files that the group may read
+    assert taken & open_doors <= {"RestrictAddressFamilies", "UMask"}, "a line that does not do what it is for"
 
 
 def test_hardening_lets_the_server_do_its_work():
