@@ -50,10 +50,12 @@ def _command(name: str, text: str, does: Callable[..., str], *params: click.Para
     """A command that asks the server and prints `does(server, as_json, ...)`."""
 
     def run(path: str | None, pid: int | None, as_json: bool, **given: Any) -> None:
+        before = click.get_current_context().parent
+        common = before.params if before is not None else {}
         try:
-            server = _connected(path, pid)
+            server = _connected(path or common.get("path"), pid or common.get("pid"))
             try:
-                click.echo(does(server, as_json, **given))
+                click.echo(does(server, as_json or common.get("as_json", False), **given))
             finally:
                 server.close()
         except ControlError as error:
@@ -113,6 +115,7 @@ COUNT = click.Argument(["count"], type=click.IntRange(1), metavar="N")
 
 ctl = click.Group(
     "ctl",
+    params=[*PLACE, AS_JSON],  # before the command as well as behind it
     commands=[
         _command("status", "What the server is and does, in short.", _status),
         _command("workers", "A table of the workers.", _workers),

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 
+import click.testing
 import pytest
 
 if sys.platform == "win32":
@@ -19,7 +20,7 @@ if sys.platform == "win32":
 
 from process import PATIENCE_S, ROOT, running
 
-from fastasgi import control
+from fastasgi import control, ctl
 from fastasgi.control import Control, ControlError, ControlSocket
 from fastasgi.errors import StartupError
 from fastasgi.reactor import Reactor
@@ -295,6 +296,30 @@ def until(condition):
         assert time.monotonic() < end
         time.sleep(0.05)
     return found
+
+
+@pytest.mark.pins("control.commands")
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["--socket", "a", "--json", "stop"], ("a", None)), (["stop", "--socket", "a", "--json"], ("a", None)),
+        (["--pid", "7", "stop", "--json"], (None, 7)),
+        (["--socket", "a", "stop", "--socket", "b", "--json"], ("b", None)),
+    ],
+)  # fmt: skip
+def test_the_server_is_named_before_the_command_or_behind_it(monkeypatch, words, found):
+    class Server:
+        def ask(self, what):
+            return {"asked": what}
+
+        def close(self):
+            pass
+
+    connected = []
+    monkeypatch.setattr(ctl, "_connected", lambda path, pid: connected.append((path, pid)) or Server())
+    result = click.testing.CliRunner(env={"FASTASGI_CONTROL_SOCKET": None}).invoke(ctl.ctl, words)
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"asked": "stop"})
+    assert connected == [found]
 
 
 @pytest.mark.pins("control.commands")
