@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = "docs/"
 ELSEWHERE = "repository/"
+CHARTS = "docs/benchmark.html"
 
 FENCE = re.compile(r"^(?P<fence>```+|~~~+).*?^(?P=fence)[ \t]*$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)(?P<path>[^)\s#]+)(?P<anchor>#[^)\s]*)?(?=\))")
@@ -92,7 +93,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     while waiting:
         path = waiting.pop()
         source = ROOT / path
-        text = _completed(source.read_text(encoding="utf-8")) if path.endswith(".md") else ""
+        text = _completed(source.read_text(encoding="utf-8"), path) if path.endswith(".md") else ""
         for match in _links(text):
             target = _target(path, match["path"])
             if target not in seen and not target.startswith(DOCS) and (ROOT / target).exists():
@@ -149,29 +150,38 @@ def _content(path: str) -> str:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Complete a page, and have its links lead to what the site has."""
-    markdown = _completed(markdown)
     uri = page.file.src_uri
     path = paths.get(uri, DOCS + uri)
+    markdown = _completed(markdown, path)
+    return _relinked(markdown, path, lambda target: posixpath.relpath(_uri(target), posixpath.dirname(uri) or "."))
+
+
+def _relinked(markdown: str, path: str, link_to: Callable[[str], str]) -> str:
+    """The text of the file `path` with other links to those files that there are."""
     pieces, at = [], 0
     for match in _links(markdown):
         target = _target(path, match["path"])
         if (ROOT / target).exists():
-            link = posixpath.relpath(_uri(target), posixpath.dirname(uri) or ".")
-            pieces += [markdown[at : match.start()], link, match["anchor"] or ""]
+            pieces += [markdown[at : match.start()], link_to(target), match["anchor"] or ""]
             at = match.end()
     return "".join([*pieces, markdown[at:]])
 
 
-def _completed(markdown: str) -> str:
-    return RECORDED.sub(lambda match: _recorded(match[1]), markdown)
+def _completed(markdown: str, path: str) -> str:
+    return RECORDED.sub(lambda match: _recorded(match[1], posixpath.dirname(path)), markdown)
 
 
-def _recorded(pattern: str) -> str:
-    """The newest of the recorded runs that a pattern finds; their names begin with the day."""
+def _recorded(pattern: str, folder: str) -> str:
+    """The newest of the recorded runs that a pattern finds; their names begin with the day. To stand in `folder`."""
     found = sorted(ROOT.glob(pattern))
     if not found:
         raise PluginError(f"no file of the repository is named {pattern}; a page of docs/ shows the newest of them")
-    return re.sub(r"^#", "##", found[-1].read_text(encoding="utf-8"), flags=re.MULTILINE)
+    path = found[-1].relative_to(ROOT).as_posix()
+    text = re.sub(r"^#", "##", found[-1].read_text(encoding="utf-8"), flags=re.MULTILINE)
+    text = _relinked(text, path, lambda target: posixpath.relpath(target, folder))
+    if (ROOT / CHARTS).exists():
+        text = f"[The same as a page with charts]({posixpath.relpath(CHARTS, folder)}).\n\n{text}"
+    return text
 
 
 # --- the whole ----------------------------------------------------------------------------------------------------

@@ -75,9 +75,11 @@ def test_files_of_the_repository_become_pages(build, tmp_path):
 
 def test_the_newest_record_is_shown(build, tmp_path):
     (tmp_path / "2026-01-01.md").write_text("# Old\n")
-    (tmp_path / "2026-01-02.md").write_text("# New\n\n## Summary\n")
+    (tmp_path / "2026-01-02.md").write_text("# New\n\n[old](2026-01-01.md)\n\n## Summary\n")
+    (tmp_path / "docs" / "benchmark.html").write_text("<title>charts</title>")
     text = (build(index="# Home\n\n<!-- recorded: 2026-*.md -->\n") / "index.html").read_text()
     assert '<h2 id="new">' in text and '<h3 id="summary">' in text and "Old" not in text
+    assert 'href="repository/2026-01-01.html">old' in text and 'href="benchmark.html">' in text
 
 
 def test_a_record_that_is_missing_fails(build, caplog):
