@@ -105,10 +105,11 @@ def _own_path() -> str:
 
 
 class ControlSocket:
-    """Serves the socket in the supervisor's loop until `close()`. Raises `StartupError` where it cannot be made, unless
-    its place is our own choice."""
+    """Serves the socket in the supervisor's loop until `close()`. With `takes_over` it takes the place of one in use,
+    that of the server which this one succeeds. Raises `StartupError` where it cannot be made, unless its place is our
+    own choice."""
 
-    def __init__(self, loop: Loop, steered: Steered, path: str | None) -> None:
+    def __init__(self, loop: Loop, steered: Steered, path: str | None, *, takes_over: bool = False) -> None:
         self._loop, self._steered = loop, steered
         self._listener: socket.socket | None = None
         self._peers: set[_Peer] = set()
@@ -118,26 +119,31 @@ class ControlSocket:
             return
         try:
             self.path = _own_path() if path == AUTO else os.path.abspath(path)
-            self._listen()
+            self._listen(takes_over)
         except OSError as error:
             if path != AUTO:
                 reason = error.strerror or str(error)
                 raise StartupError(f"cannot listen on control_socket {self.path!r}: {reason}") from None
             server_logger.debug("no control socket: %s", error)
 
-    def _listen(self) -> None:
-        remove_stale(self.path)
+    def _listen(self, takes_over: bool) -> None:
+        place = self.path
+        if takes_over and _is_in_use(self.path):  # and answers until ours is there
+            place = os.path.join(os.path.dirname(self.path), f".{os.getpid()}.sock")
+        remove_stale(place)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             before = os.umask(0o177)  # nobody gets in between bind and chmod
             try:
-                sock.bind(self.path)
+                sock.bind(place)
             finally:
                 os.umask(before)
-            found = os.stat(self.path)
+            found = os.stat(place)
             self._made = (os.getpid(), found.st_dev, found.st_ino)
             sock.listen(16)
             sock.setblocking(False)
+            if place != self.path:
+                os.rename(place, self.path)
         except OSError:
             sock.close()
             raise
@@ -267,13 +273,20 @@ def remove_stale(path: str) -> None:
             raise OSError(f"{path!r} exists and is not a socket")
     except FileNotFoundError:
         return
+    if _is_in_use(path):
+        raise OSError(f"{path!r} is in use by another server")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _is_in_use(path: str) -> bool:
+    """Whether somebody listens on it."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-    raise OSError(f"{path!r} is in use by another server")
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+    return True
 
 
 # --- the client's side ------------------------------------------------------------------------------------------------

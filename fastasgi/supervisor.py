@@ -117,7 +117,8 @@ class Supervisor:
             self._starter = Starter(self.config, self.board, self.sockets, forget=self._forget)
             self.reactor.capture_signals(self._signal_callbacks())
             server_logger.info("Started supervisor process [%d]", os.getpid())
-            self._control = ControlSocket(self.reactor, self, self.config.control_socket)
+            if self._takeover is None:  # else the one before is steered until this one is ready
+                self._open_control()
             if self.config.reload:
                 self._watcher = Watcher(self.config, self.reactor, self._files_changed)
             self._check()
@@ -127,6 +128,10 @@ class Supervisor:
             self._end(own_sockets)
         server_logger.info("Finished supervisor process [%d]", os.getpid())
         return self.exit_code
+
+    def _open_control(self) -> None:
+        takes_over = self._takeover is not None
+        self._control = ControlSocket(self.reactor, self, self.config.control_socket, takes_over=takes_over)
 
     def turn(self) -> None:
         """One turn of the loop: what has happened, then what follows of it."""
@@ -387,6 +392,7 @@ class Supervisor:
             self.phase = Phase.RUNNING
             announce(self.config, self.sockets, None, ready_s=self._clock() - self._began_s, workers=self.target)
             if self._takeover is not None:
+                self._open_control()
                 self._takeover.finish()
             self._notifier.ready(f"Serving with {counted(self.target)}")
             if self._on_ready is not None:

@@ -50,10 +50,10 @@ class Steered:
 
 
 @contextlib.contextmanager
-def served(path):
+def served(path, **options):
     """A control socket in a reactor that a thread turns; with it, what it steers."""
     reactor, steered = Reactor(), Steered()
-    sock = ControlSocket(reactor, steered, path)
+    sock = ControlSocket(reactor, steered, path, **options)
     is_over = threading.Event()
 
     def turn():
@@ -243,6 +243,20 @@ def test_what_is_in_use_or_no_socket_is_left(path, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.pins("control.stale")
+def test_a_successor_takes_the_place_of_one_that_is_in_use(path, tmp_path):
+    with contextlib.ExitStack() as new_one:
+        with served(path) as old, connected(path) as before:
+            new = new_one.enter_context(served(path, takes_over=True))
+            with connected(path) as client:
+                client.ask("reload")
+            assert (new.told, old.told) == (["reload"], [])
+            assert before.ask("status")["pid"] == 7, "who asks the old one goes on"
+            assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+        assert os.listdir(tmp_path) == ["control.sock"], "the old one leaves the file"
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_place_that_is_not_there(tmp_path):
     with pytest.raises(StartupError, match=r"cannot listen on control_socket .*No such file or directory"):
         ControlSocket(Reactor(), Steered(), str(tmp_path / "nowhere" / "x"))
@@ -324,8 +338,11 @@ def test_the_server_is_named_before_the_command_or_behind_it(monkeypatch, words,
 
 @pytest.mark.pins("control.commands")
 @pytest.mark.time_limit(60)
-def test_a_server_is_seen_and_steered(path):
-    with running("main", "--workers", "2", "--control-socket", path, "--no-access-log") as server:
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_a_server_is_seen_and_steered(path, start):
+    """Spawned workers are those of systems that cannot fork, where this stands for signals."""
+    argv = ("--workers", "2", "--control-socket", path, "--no-access-log")
+    with running("main", *argv, FASTASGI_WORKER_START=start) as server:
         until(lambda: "ready in" in server.log())
         for _ in range(20):
             server.connect().get("/plain")

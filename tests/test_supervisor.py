@@ -9,6 +9,8 @@ import time
 import pytest
 from supervised import READY, is_alive, running_workers, search_path, until_gone
 
+from fastasgi.control import Control
+
 START = pytest.mark.parametrize("start", ["fork", "spawn"])
 QUICK = (
     "--timeout-graceful-shutdown", "0.2", "--timeout-disconnect-grace", "0.2", "--timeout-lifespan-shutdown", "0.2",
@@ -275,7 +277,8 @@ def wait_for(condition):
 @pytest.mark.pins("workers.upgrade")
 def test_a_successor_takes_over_the_sockets(tmp_path):
     """The process is the test's no more when its successor has started: it writes its process id."""
-    with running_workers("numbered") as server:
+    steering = str(tmp_path / "control.sock")
+    with running_workers("numbered", "--control-socket", steering) as server:
         first = server.pids()
         client = server.connect()
         assert client.get("/1").status == 200
@@ -288,10 +291,19 @@ def test_a_successor_takes_over_the_sockets(tmp_path):
             assert server.wait() == 0
             until_gone(first)
             assert pid_of(server.ask()) not in first
+            assert control_pid(steering) == successor, "it has taken over the control socket as well"
         finally:
             os.kill(successor, signal.SIGTERM)
             until_gone([successor])
         assert not server.is_listening()
+
+
+def control_pid(path):
+    control = Control(path)
+    try:
+        return control.ask("status")["pid"]
+    finally:
+        control.close()
 
 
 @pytest.mark.pins("workers.upgrade")
