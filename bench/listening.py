@@ -3,13 +3,15 @@
     python bench/listening.py                         all ways, 8 workers
     python bench/listening.py --ways ours,reuseport --workers 4
     python bench/listening.py --record                the table into bench/results/
+    python bench/listening.py --ways ours,transport --certfile cert.pem --keyfile key.pem       over TLS
 
-Four ways to listen with several processes, each with forked workers:
+Ways to listen with several processes, each with forked workers:
 
     shared      one socket, an ordinary reader in each worker: all wake for each connection
     exclusive   one socket with EPOLLEXCLUSIVE in each worker's set (a bare loop: within our set it has no effect)
     reuseport   a socket of its own for each worker (SO_REUSEPORT), kept open by the parent when a worker goes
     ours        one socket, EPOLLEXCLUSIVE, and counts in shared memory (fastasgi/_listener.pyx)
+    transport   the same, where the loop reads and writes the connections, as it does with TLS (fastasgi/accepting.py)
 
 Rows: the busiest worker's share of new connections (closed after one answer, 64 at once) and of kept ones, over the
 mean; wakeups of all workers for one connection, one at a time; time from connect to answer; and of 3,000 new
@@ -26,6 +28,7 @@ import platform
 import select
 import signal
 import socket
+import ssl
 import statistics
 import sys
 import time
@@ -37,7 +40,7 @@ from fastasgi._scoreboard import Scoreboard
 from fastasgi.config import Config
 from fastasgi.worker import Server
 
-WAYS = ("shared", "exclusive", "reuseport", "ours")
+WAYS = ("shared", "exclusive", "reuseport", "ours", "transport")
 RESULTS = Path(__file__).resolve().parent / "results"
 CLIENTS = 64
 BLOCK_S = 1.0
@@ -84,10 +87,10 @@ def work_exclusive(listener: socket.socket) -> None:
 
 
 class Workers:
-    """Forked workers that listen in one of the ways."""
+    """Forked workers that listen in one of the ways; `options` are more of their configuration."""
 
-    def __init__(self, way: str, count: int) -> None:
-        self.way = way
+    def __init__(self, way: str, count: int, **options) -> None:
+        self.way, self.options = way, options
         self.board = Scoreboard(count)
         first = self._listener(0)
         self.port = first.getsockname()[1]
@@ -114,8 +117,9 @@ class Workers:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             if self.way == "exclusive":
                 work_exclusive(self.listeners[index])
-            config = Config(app, log_config=None, access_log=False, lifespan="off")
-            server = Server(config, slot=slot if self.way == "ours" else None)
+            io = "transport" if self.way == "transport" else "auto"
+            config = Config(app, log_config=None, access_log=False, lifespan="off", io=io, **self.options)
+            server = Server(config, slot=slot if self.way in ("ours", "transport") else None)
             server.run([self.listeners[index].dup()])
         finally:
             os._exit(1)
@@ -151,13 +155,13 @@ class Workers:
 class Connection:
     """One connection: asks, and knows who answered."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self.port, self.tls = port, tls
 
     async def ask(self, *, path: str = "/", close: bool = False) -> int:
         """The process id of who answered; raises where the answer is not whole."""
         if not hasattr(self, "reader"):
-            self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+            self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=self.tls)
         ending = b"connection: close\r\n" if close else b""
         self.writer.write(b"GET %b HTTP/1.1\r\nhost: x\r\n%b\r\n" % (path.encode(), ending))
         head = await self.reader.readuntil(b"\r\n\r\n")
@@ -172,10 +176,10 @@ class Connection:
             self.writer.close()
 
 
-async def once(port: int) -> tuple[int, float]:
+async def once(port: int, tls: ssl.SSLContext | None = None) -> tuple[int, float]:
     """A new connection and one answer: who, and how long from connect to answer."""
     began = time.perf_counter()
-    connection = Connection(port)
+    connection = Connection(port, tls)
     try:
         async with asyncio.timeout(PATIENCE_S):
             return await connection.ask(close=True), time.perf_counter() - began
@@ -183,7 +187,9 @@ async def once(port: int) -> tuple[int, float]:
         connection.close()
 
 
-async def many(port: int, count: int) -> tuple[collections.Counter, list[float], int]:
+async def many(
+    port: int, count: int, tls: ssl.SSLContext | None = None
+) -> tuple[collections.Counter, list[float], int]:
     """New connections, CLIENTS at once: who answered how many, times, and how many failed."""
     who: collections.Counter = collections.Counter()
     times: list[float] = []
@@ -194,7 +200,7 @@ async def many(port: int, count: int) -> tuple[collections.Counter, list[float],
         nonlocal failed
         for _ in left:
             try:
-                pid, seconds = await once(port)
+                pid, seconds = await once(port, tls)
             except (OSError, EOFError, TimeoutError):
                 failed += 1
                 continue
@@ -205,9 +211,9 @@ async def many(port: int, count: int) -> tuple[collections.Counter, list[float],
     return who, times, failed
 
 
-async def keep(port: int, count: int) -> collections.Counter:
+async def keep(port: int, count: int, tls: ssl.SSLContext | None = None) -> collections.Counter:
     """Connections that stay open: who has how many."""
-    connections = [Connection(port) for _ in range(count)]
+    connections = [Connection(port, tls) for _ in range(count)]
     gate = asyncio.Semaphore(CLIENTS)
 
     async def ask(connection: Connection) -> int:
@@ -230,16 +236,23 @@ def share(who: collections.Counter, workers: int) -> str:
     return f"{max(who.values()) * workers / who.total():.2f}"
 
 
-async def ready(workers: Workers) -> None:
+def unverified() -> ssl.SSLContext:
+    """A client's context that takes any certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+async def ready(port: int, tls: ssl.SSLContext | None) -> None:
     """Wait until all of them run, and none is busy with its start."""
     async with asyncio.timeout(PATIENCE_S):
-        await once(workers.port)
+        await once(port, tls)
     await asyncio.sleep(2)
 
 
-async def disturbed(workers: Workers, disturb) -> str:
+async def disturbed(port: int, tls: ssl.SSLContext | None, disturb) -> str:
     """New connections while something happens to one worker: failed, waited for BLOCK_S / 2, and the longest wait."""
-    load = asyncio.create_task(many(workers.port, 3000))
+    load = asyncio.create_task(many(port, 3000, tls))
     await asyncio.sleep(0.3)
     await disturb()
     _, times, failed = await load
@@ -247,33 +260,33 @@ async def disturbed(workers: Workers, disturb) -> str:
     return f"{failed} / {waited} / {max(times) * 1000:.0f} ms"
 
 
-async def figures(workers: Workers) -> dict[str, str]:
+async def figures(workers: Workers, tls: ssl.SSLContext | None = None) -> dict[str, str]:
     """All figures of one way."""
     count, port = len(workers.pids), workers.port
-    await ready(workers)
+    await ready(port, tls)
     found = {}
     for total in (1000, 64):
-        who, _, failed = await many(port, total)
+        who, _, failed = await many(port, total, tls)
         assert not failed, f"{failed} connections failed while nothing happened"
         found[f"new, {total}"] = share(who, count)
-        found[f"kept, {total}"] = share(await keep(port, total), count)
+        found[f"kept, {total}"] = share(await keep(port, total, tls), count)
     before = workers.wakeups()
-    times = [(await once(port))[1] for _ in range(300)]
+    times = [(await once(port, tls))[1] for _ in range(300)]
     found["wakeups each"] = f"{(workers.wakeups() - before) / 300:.1f}"
     found["answer p50"] = f"{statistics.median(times) * 1e6:.0f} us"
-    _, times, _ = await many(port, 2000)
+    _, times, _ = await many(port, 2000, tls)
     found["64 at once, p99"] = f"{statistics.quantiles(times, n=100)[98] * 1000:.1f} ms"
 
     async def kill() -> None:
         workers.kill(0)
 
     async def block() -> None:
-        connection = Connection(port)
+        connection = Connection(port, tls)
         await connection.ask(path="/block")
         connection.close()
 
-    found["killed: failed / waited / longest"] = await disturbed(workers, kill)
-    found["blocked 1 s: failed / waited / longest"] = await disturbed(workers, block)
+    found["killed: failed / waited / longest"] = await disturbed(port, tls, kill)
+    found["blocked 1 s: failed / waited / longest"] = await disturbed(port, tls, block)
     return found
 
 
@@ -291,12 +304,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--record", action="store_true")
+    parser.add_argument("--certfile", help="serve TLS with this certificate (not for `exclusive`)")
+    parser.add_argument("--keyfile")
     options = parser.parse_args(arguments)
+    given = {"ssl_certfile": options.certfile, "ssl_keyfile": options.keyfile} if options.certfile else {}
     rows = {}
     for way in options.ways.split(","):
-        workers = Workers(way, options.workers)
+        workers = Workers(way, options.workers, **given)
         try:
-            rows[way] = asyncio.run(figures(workers))
+            rows[way] = asyncio.run(figures(workers, unverified() if given else None))
         finally:
             workers.close()
     text = table(rows)

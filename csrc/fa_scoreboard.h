@@ -33,7 +33,8 @@ typedef struct {
     uint64_t requests_total;
     uint64_t answers; /* responses that were completed */
     uint64_t errors;  /* of them 5xx; and responses that were cut off by the application's fault */
-    uint64_t reserved[2];
+    uint64_t connecting; /* accepted, and not open yet: in their TLS handshake */
+    uint64_t reserved[1];
     uint64_t latency[FA_LATENCY_BUCKETS];
 } fa_slot;
 
@@ -78,6 +79,11 @@ static inline int fa_slot_is_live(const fa_slot *slot, int64_t now_ns) {
            now_ns - (int64_t)fa_seen((const uint64_t *)&slot->heartbeat_ns) < FA_STALE_NS;
 }
 
+/* Connections that a worker has taken. */
+static inline uint64_t fa_slot_held(const fa_slot *slot) {
+    return fa_seen(&slot->connections) + fa_seen(&slot->connecting);
+}
+
 typedef struct {
     int is_above;      /* of the mean of the live workers, by so much that others should take the next connection */
     int is_below;      /* of that mean */
@@ -86,20 +92,20 @@ typedef struct {
 
 /* How the connections of `mine` stand beside those of the other workers. */
 static inline fa_load fa_board_load(const fa_board *board, const fa_slot *mine, int64_t now_ns) {
-    uint64_t n = fa_seen(&board->n_used), total = mine->connections, live = 1, slack, i;
+    uint64_t n = fa_seen(&board->n_used), held = fa_slot_held(mine), total = held, live = 1, slack, i;
     fa_load load = {0, 0, 0};
     for (i = 0; i < n; i++) {
         const fa_slot *slot = &board->slots[i];
         if (slot == mine) continue;
-        load.progress += fa_seen(&slot->accepted);
+        load.progress += fa_seen(&slot->accepted) + fa_seen(&slot->connecting);
         if (fa_slot_is_live(slot, now_ns)) {
-            total += fa_seen(&slot->connections);
+            total += fa_slot_held(slot);
             live++;
         }
     }
     slack = total >> FA_SLACK_SHIFT > live ? total >> FA_SLACK_SHIFT : live; /* both times live */
-    load.is_above = live > 1 && mine->connections * live > total + slack;
-    load.is_below = mine->connections * live < total;
+    load.is_above = live > 1 && held * live > total + slack;
+    load.is_below = held * live < total;
     return load;
 }
 

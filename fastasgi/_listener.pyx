@@ -91,6 +91,8 @@ cdef class Listener:
         cdef fa_load load
         if self.board == NULL:
             return True
+        if not taken:
+            self.runtime.refresh()
         load = fa_board_load(self.board, self.runtime.counts, self.runtime.now_ns)
         if not load.is_above:
             return True

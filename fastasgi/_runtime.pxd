@@ -103,7 +103,8 @@ cdef class Runtime:
     cdef readonly Slot slot                 # of the scoreboard, or one of our own
     cdef fa_slot *counts                    # its record: connections, requests, answers, latencies
     cdef int64_t ticked_ns                  # when tick() was called last
-    cdef readonly bint draining
+    cdef readonly bint draining             # responses announce the close
+    cdef bint closes_idle                   # and idle connections close at once
     cdef public bint wants_room             # connections wait because max_connections is reached: idle ones close
     cdef object closed                      # future of wait_closed(), or None
     cdef readonly list room_waiters         # callables to call when a connection closes

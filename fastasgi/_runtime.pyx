@@ -287,7 +287,7 @@ cdef class Runtime:
     def drain(self):
         """Close idle connections; busy ones announce `Connection: close` and close after their response."""
         cdef Member member
-        self.draining = True
+        self.draining = self.closes_idle = True
         self.refresh()
         for member in self._members():
             member.drain()
@@ -310,7 +310,7 @@ cdef class Runtime:
             member.kill()
 
     def wait_closed(self):
-        """A future that is done when no connection and no request is left."""
+        """A future that is done when no connection, no handshake and no request is left."""
         future = self.closed
         if future is None:
             future = self.closed = self.loop.create_future()
@@ -318,11 +318,21 @@ cdef class Runtime:
         return future
 
     cdef int _check_closed(self) except -1:
-        if self.closed is not None and not self.counts.connections and not self.counts.requests_active:
+        cdef fa_slot *counts = self.counts
+        if self.closed is not None and not (counts.connections or counts.connecting or counts.requests_active):
             if not self.closed.done():
                 self.closed.set_result(None)
             self.closed = None
         return 0
+
+    def begin_connecting(self):
+        """A connection was accepted whose transport is still to be made: it has its place already."""
+        self.counts.connecting += 1
+
+    def end_connecting(self):
+        """It is open, and counted as such, or was given up."""
+        self.counts.connecting -= 1
+        self._check_closed()
 
     cdef int connection_opened(self) except -1:
         self.counts.connections += 1
@@ -359,6 +369,11 @@ cdef class Runtime:
     def connections(self):
         """Open channels."""
         return self.counts.connections
+
+    @property
+    def connecting(self):
+        """Connections that were accepted, and are not open yet: in their TLS handshake."""
+        return self.counts.connecting
 
     @property
     def requests_active(self):

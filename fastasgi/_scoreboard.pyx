@@ -116,7 +116,7 @@ cdef class Slot:
     def end(self):
         """The worker has ended: nothing is open or running any more. Its totals stay."""
         self.record.state = FA_GONE
-        self.record.connections = self.record.requests_active = 0
+        self.record.connections = self.record.connecting = self.record.requests_active = 0
 
     # --- the worker ---------------------------------------------------------------------------------------------------
 
@@ -191,6 +191,11 @@ cdef class Slot:
         return self.record.connections
 
     @property
+    def connecting(self):
+        """Connections that were accepted, and are not open yet: in their TLS handshake."""
+        return self.record.connecting
+
+    @property
     def accepted(self):
         """Connections since the start."""
         return self.record.accepted
@@ -220,7 +225,8 @@ cdef class Slot:
         return {
             "index": self.index, "state": self.state.name.lower(), "pid": self.pid, "generation": self.generation,
             "heartbeat_ns": self.heartbeat_ns, "started_ns": self.started_ns, "lag_ns": self.lag_ns,
-            "rss_bytes": self.rss_bytes, "connections": self.connections, "accepted": self.accepted,
+            "rss_bytes": self.rss_bytes, "connections": self.connections, "connecting": self.connecting,
+            "accepted": self.accepted,
             "requests_active": self.requests_active, "requests_total": self.requests_total, "errors": self.errors,
             "latency": self.latency,
         }

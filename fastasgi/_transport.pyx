@@ -56,10 +56,9 @@ cdef class TransportChannel(Channel):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.made is not None:
-            made, self.made = self.made, None
-            made()
-        elif self.runtime.counts.connections >= self.runtime.max_connections and not self.runtime.close_idle():
+        made, self.made = self.made, None
+        if made is None and (
+                self.runtime.counts.connections >= self.runtime.max_connections and not self.runtime.close_idle()):
             # The loop's own server accepts without asking: what is too much cannot wait in the backlog.
             self.state = CHANNEL_CLOSED
             transport.write(error_reply(503, "Service Unavailable", self.runtime.block))
@@ -70,7 +69,9 @@ cdef class TransportChannel(Channel):
             self.proxied.apply_to(self)
             self.proxied = None
         self.opened()
-        if self.runtime.draining:
+        if made is not None:
+            made()      # behind opened(): there is no moment in which nobody counts it
+        if self.runtime.closes_idle:
             # A handshake that ended too late, perhaps with a request behind it, which is read first.
             self.runtime.loop.call_soon(self._drain)
 

@@ -1,7 +1,8 @@
 """`Acceptor`: takes the connections of listening sockets where the loop reads and writes them (`TransportChannel`).
 
 The loop's own servers accept whatever comes. Here a connection is taken only when there is room for it: above
-`limit_connections` it waits in the backlog, where another process may take it, and where it costs nothing.
+`limit_connections` it waits in the backlog, where another process may take it, and where it costs nothing. Which of the
+workers that share a socket takes it is decided by `Listener`; one whose TLS handshake still runs counts from the start.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ._proxied import ProxyHeader
@@ -21,6 +23,9 @@ from .logging import server_logger
 from .preamble import NoProxyHeader, read_announcement
 from .tls import timeouts_of, why_failed
 
+if sys.platform == "linux":
+    from ._listener import Listener
+
 MAX_ACCEPTS = 32
 """Connections taken in one turn of the loop, of one socket."""
 
@@ -28,6 +33,34 @@ RETRY_S = 1.0
 """How long accepting rests when descriptors or memory have run out, unless a connection closes before."""
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class PlainListener:
+    """What `Listener` is, where there are no workers to share with, or the system does not let them see each other."""
+
+    def __init__(self, runtime: Runtime, sock: socket.socket, callback: Callable[[PlainListener], object]) -> None:
+        self.sock = sock
+        self._loop, self._callback = runtime.loop, callback
+
+    def start(self) -> None:
+        """Watch it."""
+        self._loop.add_reader(self.sock.fileno(), self._callback, self)
+
+    def stop(self) -> None:
+        """Look away."""
+        self._loop.remove_reader(self.sock.fileno())
+
+    pause, resume = stop, start
+
+    def check(self) -> None:
+        """Nothing is missed."""
+
+    def may_accept(self, taken: int) -> bool:
+        """Yes."""
+        return True
+
+    def end_turn(self) -> None:
+        """Nobody else waits for a turn."""
 
 
 class Acceptor:
@@ -52,79 +85,85 @@ class Acceptor:
         self._tls = tls
         self._handshake_timeout_s, self._shutdown_timeout_s = timeouts_of(tls, handshake_timeout_s)
         self._is_announced = proxy_protocol and tls is not None
-        self._connecting = 0  # accepted, but no member of the runtime yet: their places are taken
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._watched: list[socket.socket] = []
+        self._tasks: set[asyncio.Task[None]] = set()  # of connections that are not open yet
         self._retry: asyncio.TimerHandle | None = None
         self._is_listening = True
+        self._is_paused = False  # for want of room or descriptors
         self._has_warned = False
-        for sock in self.sockets:
-            sock.setblocking(False)
-        self._watch()
+        kind: Any = Listener if sys.platform == "linux" else PlainListener
+        self._listeners = [kind(runtime, sock, self._accept) for sock in self.sockets]
+        for listener in self._listeners:
+            listener.sock.setblocking(False)
+            listener.start()
         runtime.room_waiters.append(self._room_came)
+        runtime.tickers.append(self._check)
 
     def close(self) -> None:
         """Accept no more; what waits in the backlog stays there for whoever shares the socket."""
         if not self._is_listening:
             return
         self._is_listening = False
-        self._rest()
+        for listener in self._listeners:
+            listener.stop()
         if self._retry is not None:
             self._retry.cancel()
         self._runtime.room_waiters.remove(self._room_came)
+        self._runtime.tickers.remove(self._check)
 
-    async def wait_connected(self) -> None:
-        """Wait until what was accepted has been handed over, a turn or two; handshakes are not waited for."""
-        while self._tasks and self._tls is None:
-            await asyncio.wait(self._tasks)
-
-    def abort(self) -> None:
-        """End handshakes that are still under way."""
+    async def abort(self) -> None:
+        """End handshakes that are still under way; a turn or two."""
         for task in self._tasks:
             task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     # --- watching ---------------------------------------------------------------------------------------------
 
-    def _watch(self) -> None:
-        for sock in self.sockets:
-            if sock not in self._watched:
-                self._loop.add_reader(sock.fileno(), self._accept, sock)
-                self._watched.append(sock)
+    def _check(self) -> None:
+        for listener in self._listeners:
+            listener.check()
 
-    def _rest(self) -> None:
+    def _pause(self) -> None:
         """Look away: a socket with a connection that is not taken would wake the loop without end."""
-        for sock in self._watched:
-            self._loop.remove_reader(sock.fileno())
-        self._watched = []
+        if not self._is_paused:
+            self._is_paused = True
+            for listener in self._listeners:
+                listener.pause()
 
     def _room_came(self) -> None:
         """A connection closed, or some time has passed: accept again."""
-        if self._is_listening and len(self._watched) < len(self.sockets):
+        if self._is_listening and self._is_paused:
+            self._is_paused = False
             self._runtime.wants_room = False
-            self._watch()
+            for listener in self._listeners:
+                listener.resume()
 
     # --- accepting --------------------------------------------------------------------------------------------
 
-    def _accept(self, sock: socket.socket) -> None:
-        """Take the connections that wait, a bounded number a turn."""
-        runtime = self._runtime
-        for count in range(MAX_ACCEPTS):
-            if runtime.connections + self._connecting >= runtime.max_connections:
+    def _accept(self, listener: Any) -> None:
+        """Take the connections that wait, a bounded number a turn: the callback of the loop."""
+        runtime, count = self._runtime, 0
+        if not self._is_listening or self._is_paused:
+            return  # told of before
+        while count < MAX_ACCEPTS:
+            if runtime.connections + runtime.connecting >= runtime.max_connections:
                 if count:
                     return  # full; the loop tells again if one more waits
                 if not runtime.close_idle():
                     runtime.wants_room = True
-                    self._rest()
+                    self._pause()
                     return
+            if not listener.may_accept(count):
+                return
             try:
-                connection, peer = sock.accept()
+                connection, peer = listener.sock.accept()
             except OSError as error:
                 self._accept_failed(error)
-                return
-            self._connecting += 1
-            task = self._loop.create_task(self._connect(connection, peer))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+                break
+            count += 1
+            self._take(connection, peer)
+        if count:
+            listener.end_turn()
 
     def _accept_failed(self, error: OSError) -> None:
         if error.errno not in _EXHAUSTED:
@@ -135,26 +174,37 @@ class Acceptor:
                 "cannot accept connections: %s; they wait in the backlog until some close (see ulimit -n)",
                 os.strerror(error.errno),
             )
-        self._rest()
+        self._pause()
         # An idle connection holds a descriptor that somebody else needs; its end wakes us.
         if not self._runtime.close_idle():
             self._runtime.wants_room = True
             self._retry = self._loop.call_later(RETRY_S, self._room_came)
 
-    async def _connect(self, connection: socket.socket, peer: Any) -> None:
-        """Make a transport and a channel of one connection."""
+    def _take(self, connection: socket.socket, peer: Any) -> None:
+        """It has its place from now on; `left` when its channel is open, or when that came to nothing."""
         waits = True
 
-        def leave_queue() -> None:
+        def left(task: asyncio.Task[None] | None = None) -> None:
             nonlocal waits
             if waits:
                 waits = False
-                self._connecting -= 1
+                self._tasks.discard(connecting)
+                self._runtime.end_connecting()
+                if task is not None:  # it has ended before
+                    connection.close()
+                    self._room_came()
 
+        self._runtime.begin_connecting()
+        connecting = self._loop.create_task(self._connect(connection, peer, left))
+        self._tasks.add(connecting)
+        connecting.add_done_callback(left)
+
+    async def _connect(self, connection: socket.socket, peer: Any, opened: Callable[[], object]) -> None:
+        """Make a transport and a channel of one connection."""
         try:
             proxied = await self._announcement(connection, peer) if self._is_announced else None
             await self._loop.connect_accepted_socket(
-                lambda: TransportChannel(self._runtime, leave_queue, proxied),
+                lambda: TransportChannel(self._runtime, opened, proxied),
                 connection,
                 ssl=self._tls,
                 ssl_handshake_timeout=self._handshake_timeout_s,
@@ -166,11 +216,6 @@ class Acceptor:
             )
         except OSError as error:  # the peer has gone, or its handshake failed
             server_logger.debug("client %s %s", name_of(peer), why_failed(error))
-        finally:
-            if waits:  # nobody took it
-                leave_queue()
-                connection.close()
-                self._room_came()
 
     async def _announcement(self, connection: socket.socket, peer: Any) -> ProxyHeader:
         """Read who the client is from a proxy that may say so. Raises as `read_announcement()`."""

@@ -151,6 +151,7 @@ cdef extern from "fa_scoreboard.h" nogil:
         uint64_t requests_total
         uint64_t answers
         uint64_t errors
+        uint64_t connecting
         uint64_t *latency
 
     ctypedef struct fa_board:

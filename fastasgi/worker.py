@@ -3,6 +3,7 @@
     startup()   bind, run the application's lifespan startup, listen
     main_loop() calls on_tick() until it says so: a signal, `should_exit`, a limit
     shutdown()  serve on for drain_delay; stop accepting; idle connections close, the others finish:
+                  HANDSHAKE_GRACE_S later           TLS handshakes that still run are given up
                   timeout_graceful_shutdown later   http.disconnect to what is left
                   timeout_disconnect_grace later    its tasks are cancelled
                   CANCEL_GRACE_S later              its connections are aborted
@@ -55,6 +56,9 @@ if sys.platform == "win32":
 
 NAMED_TASKS = 5
 """Of so many requests that a drain cuts the names are logged."""
+
+HANDSHAKE_GRACE_S = 1.0
+"""What a TLS handshake that has begun may still take in a drain: its client knows nothing of it."""
 
 CANCEL_GRACE_S = 1.0
 """What a cancelled task may still do before its connection is aborted."""
@@ -512,13 +516,8 @@ class Server:
 
     async def _wind_down(self) -> None:
         """Everything of the end that waits."""
-        acceptors = [server for server in self.servers if isinstance(server, Acceptor)]
-        for acceptor in acceptors:
-            await acceptor.wait_connected()
         if self._runtime is not None:
             await self._drain(self._runtime)
-        for acceptor in acceptors:
-            acceptor.abort()
         await self._end_notify()
         if self.lifespan is not None:
             await self.lifespan.shutdown()
@@ -556,7 +555,13 @@ class Server:
             if await self._is_closed(runtime, linger_s):
                 return
         runtime.drain()
-        if await self._is_closed(runtime, None if limit_s is None else limit_s - linger_s):
+        left_s = None if limit_s is None else limit_s - linger_s
+        if runtime.connecting and await self._is_closed(runtime, HANDSHAKE_GRACE_S if left_s != 0 else 0.0):
+            return
+        for acceptor in self.servers:
+            if isinstance(acceptor, Acceptor):
+                await acceptor.abort()
+        if await self._is_closed(runtime, left_s):
             return
         if not self.force_exit:
             server_logger.warning(

@@ -182,7 +182,7 @@ async def listening(
         if io == "socket":
             poller.close()
         elif io == "transport":
-            await server.wait_connected()
+            await until(lambda: not net.runtime.connecting)
         else:
             await server.wait_closed()
         sock.close()

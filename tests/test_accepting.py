@@ -1,13 +1,18 @@
 """accepting: connections for transports are taken only where there is room, and none is lost at the end."""
 
 import asyncio
+import contextlib
 import errno
 import socket
+import ssl
 
 import pytest
-from drive import GET, hello, request
-from net import IOS, listening
+from drive import GET, hello, request, turn
+from net import IOS, PATIENCE_S, listening
+from tls_files import files
 
+from fastasgi import accepting, worker
+from fastasgi._scoreboard import State
 from fastasgi.accepting import Acceptor
 from fastasgi.config import Config
 from fastasgi.worker import Server
@@ -62,13 +67,89 @@ async def test_what_is_accepted_is_handed_over_before_the_drain(event_loop_kind)
     with socket.create_connection(acceptor.sockets[0].getsockname()) as client:
         client.setblocking(False)
         client.send(GET)
-        acceptor._accept(acceptor.sockets[0])
-        assert acceptor._connecting == 1
+        acceptor._accept(acceptor._listeners[0])
+        assert server.slot.connecting == 1
         await server.shutdown()
         data = b""
         while piece := await asyncio.wait_for(loop.sock_recv(client, 65536), 5):
             data += piece
     assert data.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+# --- TLS handshakes -----------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def begun_handshake():
+    """A server with TLS, and a connection to it that has said nothing yet; the server is told to end by the test."""
+    certificate = {"ssl_certfile": files().cert, "ssl_keyfile": files().key}
+    server = Server(Config(hello, port=0, lifespan="off", log_config=None, access_log=False, **certificate))
+    await server.startup()
+    with socket.create_connection(server.servers[0].sockets[0].getsockname()) as client:
+        client.setblocking(False)
+        async with asyncio.timeout(PATIENCE_S):
+            while not server.slot.connecting:
+                await asyncio.sleep(0)
+        assert server.slot.connections == 0
+        yield server, client
+    assert (server.slot.connecting, server.slot.connections) == (0, 0)
+
+
+async def test_a_handshake_goes_on_while_a_worker_is_replaced(event_loop_kind):
+    """Its client knows nothing of that: its first request is answered."""
+    async with begun_handshake() as (server, client):
+        server.drain_linger_s = 20
+        ending = asyncio.create_task(server.shutdown())
+        while server.slot.state is not State.DRAINING or server.started:
+            await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE_S):
+            reader, writer = await asyncio.open_connection(
+                sock=client, ssl=ssl.create_default_context(cafile=files().ca), server_hostname="localhost"
+            )
+            await turn(50)  # the request comes later than the last word of the handshake
+            writer.write(GET)
+            answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\n") and b"connection: close\r\n" in answer.lower()
+            writer.close()
+            await writer.wait_closed()
+            await ending
+
+
+@pytest.mark.parametrize("linger_s", [0, 0.1])
+async def test_a_client_that_does_not_begin_its_handshake_holds_no_end(linger_s, monkeypatch, event_loop_kind):
+    monkeypatch.setattr(worker, "HANDSHAKE_GRACE_S", 0.1)
+    async with begun_handshake() as (server, client):
+        server.drain_linger_s = linger_s
+        async with asyncio.timeout(PATIENCE_S):
+            await server.shutdown()
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.get_running_loop().sock_recv(client, 100) == b""
+
+
+async def test_given_up_before_its_first_turn():
+    server = Server(Config(hello, port=0, lifespan="off", log_config=None, io="transport", access_log=False))
+    await server.startup()
+    (acceptor,) = server.servers
+    with socket.create_connection(acceptor.sockets[0].getsockname()) as client:
+        client.setblocking(False)
+        acceptor._accept(acceptor._listeners[0])
+        assert server.slot.connecting == 1
+        await acceptor.abort()
+        assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 100), PATIENCE_S) == b""
+        assert server.slot.connecting == 0
+    await server.shutdown()
+
+
+# --- room ---------------------------------------------------------------------------------------------------------
+
+
+async def test_without_workers_that_see_each_other(monkeypatch):
+    """As on other systems than Linux."""
+    monkeypatch.setattr(accepting, "Listener", accepting.PlainListener, raising=False)
+    async with listening(hello, "transport", limit_connections=1) as net:
+        for _ in range(3):
+            client = await net.dial()
+            assert (await client.answer(data=GET)).status == 200
 
 
 async def test_above_the_limit_connections_wait_for_another_acceptor():

@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import socket
+import ssl
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ if sys.platform != "linux":
 
 from drive import Clock, hello, until
 from net import listener as bound
+from tls_files import files
 
 from fastasgi._http1 import Http1
 from fastasgi._listener import YIELD_S, Listener, epoll_set_of
@@ -192,6 +194,23 @@ async def test_who_is_above_the_mean_takes_none(counts, taken):
             assert watched.listener.may_accept(0) is taken
 
 
+async def test_handshakes_count():
+    """Of whoever has taken the connection: it will be open there."""
+    with workers(2) as (_, (mine, other)):
+        async with watching(mine) as watched:
+            for _ in range(3):
+                assert watched.listener.may_accept(0)
+                mine.runtime.begin_connecting()
+            assert mine.slot.connecting == 3
+            assert not watched.listener.may_accept(0)
+            for _ in range(3):
+                other.runtime.begin_connecting()
+            assert watched.listener.may_accept(0)
+            for worker in (mine, other):
+                for _ in range(3):
+                    worker.runtime.end_connecting()
+
+
 @pytest.mark.parametrize("trouble", ["draining", "booting", "gone", "hangs"])
 async def test_who_serves_no_more_does_not_count(trouble):
     with workers(2) as (clock, (mine, other)):
@@ -284,9 +303,9 @@ async def test_a_look_finds_what_no_event_told_of():
 
 
 @contextlib.asynccontextmanager
-async def forked(count):
+async def forked(count, way="ours", **options):
     """Real workers; for the tests that follow, also when one of them is in trouble."""
-    found = listening.Workers("ours", count)
+    found = listening.Workers(way, count, **options)
     try:
         async with asyncio.timeout(20):
             while not all(found.board.slot(index).is_live for index in range(count)):
@@ -310,6 +329,22 @@ async def test_kept_connections_are_spread_evenly():
     async with forked(4) as workers:
         for count in (400, 64):
             who = await listening.keep(workers.port, count)
+            assert max(who.values()) <= 1.3 * count / 4, who
+
+
+@pytest.mark.pins("workers.even")
+@pytest.mark.parametrize("is_tls", [False, True], ids=["transport", "tls"])
+async def test_connections_of_transports_are_spread_evenly(is_tls):
+    """New ones closed after an answer, then some that stay."""
+    options, context = {}, None
+    if is_tls:
+        options = {"ssl_certfile": files().cert, "ssl_keyfile": files().key}
+        context = ssl.create_default_context(cafile=files().ca)
+    async with forked(4, "transport", **options) as workers:
+        who, _, failed = await listening.many(workers.port, 64, context)
+        assert (failed, who.total()) == (0, 64)
+        for count in (200, 64):
+            who = await listening.keep(workers.port, count, context)
             assert max(who.values()) <= 1.3 * count / 4, who
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "fastasgi"
-LINUX_ONLY = {"_poller", "_orphan", "_load", "_http", "_websocket"}
+LINUX_ONLY = {"_listener", "_poller", "_orphan", "_load", "_http", "_websocket"}
 STUBS = [
     path
     for path in sorted(PACKAGE.rglob("*.pyi"))
