@@ -84,6 +84,7 @@ class Supervisor:
         self.generation = 1
         self.restarts = 0
         self.sockets: Sequence[socket.socket] = sockets or ()
+        self._places: list[str] = []  # as people write them
         self._on_ready = on_ready
         self._notifier = notifier or Notifier({})
         self._clock = clock
@@ -114,6 +115,8 @@ class Supervisor:
             if own_sockets:
                 self._takeover = Takeover.from_environment()
                 self.sockets = self._takeover.sockets if self._takeover else listening.bind(self.config)
+            scheme = "https" if self.config.is_ssl else "http"
+            self._places = [listening.describe(sock, scheme) for sock in self.sockets]
             self._starter = Starter(self.config, self.board, self.sockets, forget=self._forget)
             self.reactor.capture_signals(self._signal_callbacks())
             server_logger.info("Started supervisor process [%d]", os.getpid())
@@ -156,8 +159,7 @@ class Supervisor:
             self._successor.stop()
         self.reactor.close()
         if own_sockets:
-            for sock in self.sockets:
-                sock.close()
+            self._close_sockets()
 
     def _forget(self) -> None:
         """In a process just forked: close our copies of what is the supervisor's."""
@@ -199,6 +201,7 @@ class Supervisor:
                 worker.kill("told to end for the third time")
         elif self._stops == 2 or not graceful:
             server_logger.warning("Ending at once: cancelling what runs")
+            self._close_sockets()
             for worker in self.workers:
                 worker.link.send(do="abort")
                 self._kill_later(worker, abort_bound_s(self.config))
@@ -259,6 +262,15 @@ class Supervisor:
         self.phase = Phase.STOPPING
         for worker in list(self.workers):
             self._drain(worker, manner)
+        if manner.delay_s:
+            self.reactor.call_later(manner.delay_s, self._close_sockets)
+        else:
+            self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        """As each worker does when its drain begins: behind the last, clients are refused, and wait for nobody."""
+        for sock in self.sockets:
+            sock.close()
 
     def dump_stacks(self) -> dict[int, str]:
         """What each worker is doing, by process id: the stacks of its threads, and its request."""
@@ -270,7 +282,7 @@ class Supervisor:
         return {
             "pid": os.getpid(),
             "phase": self.phase.value,
-            "listening": [listening.describe(sock) for sock in self.sockets],
+            "listening": self._places,
             "target": self.target,
             "generation": self.generation,
             "restarts": self.restarts,

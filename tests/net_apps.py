@@ -116,6 +116,15 @@ async def download(send):
         progress["sent"] += len(data)
 
 
+async def websocket(receive, send):
+    """Takes what comes, and says how it ended."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] != "websocket.disconnect":
+        pass
+    event(f"websocket {message['code']}")
+
+
 async def slow(receive, send):
     """Reads its body to the end, then answers: the client says when."""
     event("slow begins")
@@ -164,6 +173,8 @@ async def main(scope, receive, send):
     """Does what the path says."""
     if scope["type"] == "lifespan":
         return await lifespan(receive, send)
+    if scope["type"] == "websocket":
+        return await websocket(receive, send)
     path = scope["path"]
     if path == "/stream":
         await stream(receive, send, patient=False)

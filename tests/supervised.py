@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -28,8 +29,18 @@ class BlockingUnix(Blocking):
         self.seen = b""
 
 
+class BlockingTls(Blocking):
+    """The same client over TLS."""
+
+    def __init__(self, address: tuple[str, int], context: ssl.SSLContext) -> None:
+        super().__init__(address)
+        self.sock = context.wrap_socket(self.sock, server_hostname="localhost")
+
+
 class Workers(Process):
-    """A supervisor and its workers."""
+    """A supervisor and its workers; `tls` is the context of its clients, if it wants one."""
+
+    tls: ssl.SSLContext | None = None
 
     def start_workers(
         self, argv: list[str], environment: dict[str, str], *, path: str | None, folder: Path, cwd: Path
@@ -50,7 +61,10 @@ class Workers(Process):
             )
 
     def connect(self) -> Blocking:
-        client = BlockingUnix(self.address) if isinstance(self.address, str) else Blocking(self.address)
+        if self.tls is not None:
+            client: Blocking = BlockingTls(self.address, self.tls)
+        else:
+            client = BlockingUnix(self.address) if isinstance(self.address, str) else Blocking(self.address)
         self.clients.append(client)
         return client
 
@@ -79,7 +93,8 @@ class Workers(Process):
         """A connection for asyncio."""
         if isinstance(self.address, str):
             return await asyncio.open_unix_connection(self.address)
-        return await asyncio.open_connection(*self.address)
+        name = "localhost" if self.tls is not None else None
+        return await asyncio.open_connection(*self.address, ssl=self.tls, server_hostname=name)
 
 
 def search_path(*folders: Path) -> str:
@@ -104,6 +119,14 @@ def until_gone(pids: list[int], timeout_s: float = PATIENCE_S) -> None:
         time.sleep(0.01)
 
 
+def tls_ends() -> tuple[ssl.SSLContext, list[str]]:
+    """A client's context that trusts the tests' authority, and the options of its server."""
+    from tls_files import files  # what it needs is not there for every test
+
+    context = ssl.create_default_context(cafile=files().ca)
+    return context, ["--ssl-certfile", files().cert, "--ssl-keyfile", files().key]
+
+
 @contextlib.contextmanager
 def running_workers(
     app: str,
@@ -118,6 +141,9 @@ def running_workers(
     """Run a supervisor, and wait until all of its workers are ready. Nobody is left in the end."""
     server = Workers()
     command = [app if ":" in app else f"net_apps:{app}", "--workers", str(workers), "--no-access-log", *argv]
+    if over == "tls":
+        server.tls, certificate = tls_ends()
+        command += certificate
     left: list[int] = []
     with tempfile.TemporaryDirectory() as place:
         path = f"{place}/x.sock" if over == "unix" else None

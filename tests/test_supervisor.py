@@ -110,6 +110,69 @@ def test_serving_on_before_the_drain():
         assert server.wait() == 0
 
 
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAECAwQFBgcICQoLDA0ODw==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+CLOSE_1012 = b"\x88\x02\x03\xf4"
+MASKED_CLOSE_1012 = b"\x88\x82\0\0\0\0\x03\xf4"
+UPLOAD = b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbo"
+
+
+@pytest.mark.pins("workers.drain", "websocket.shutdown")
+@pytest.mark.parametrize("over", ["tcp", "tls"])
+def test_the_end_with_everything_open(over):
+    """An idle connection, a WebSocket, an upload that goes on, one that does not, an event stream, a stopped reader."""
+    argv = ("--drain-delay", "0.2", "--timeout-graceful-shutdown", "1.5", "--timeout-disconnect-grace", "0.3")
+    with running_workers("main", *argv, over=over) as server:
+        idle, wire, upload, stuck, stream, reader = (server.connect() for _ in range(6))
+        assert idle.get().status == 200
+        wire.send(HANDSHAKE)
+        wire.until(b"\r\n\r\n")
+        upload.send(UPLOAD)
+        stuck.send(UPLOAD)
+        stream.send(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        stream.until(b"data: hello")
+        reader.send(b"GET /download HTTP/1.1\r\nHost: x\r\n\r\n")
+        reader.until(b"\r\n\r\n")
+        server.until_logged("event: slow begins", 2)
+        server.signal(signal.SIGTERM)
+        wire.until(CLOSE_1012)
+        wire.send(MASKED_CLOSE_1012)
+        assert idle.rest() == b""
+        answer = upload.answer(b"dy", "POST")
+        assert (answer.status, answer.announces_close) == (200, True)
+        wait_for(lambda: not server.is_listening())  # while others still run
+        assert server.child.poll() is None
+        assert not stream.rest().endswith(b"0\r\n\r\n"), "a stream that was cut does not look whole"
+        assert server.wait() == 0
+        assert_in_order(server.log())
+
+
+def assert_in_order(log):
+    """What that end has written, of two workers."""
+    told, cancelled = (
+        next(at for at, line in enumerate(log.splitlines()) if words in line and "GET /stream" in line)
+        for words in ("telling them to end", "cancelling them")
+    )
+    wanted = [
+        at_line(log, "Serving for another 0.2 s"), at_line(log, "event: slow ends"), told,
+        at_line(log, "event: disconnect"), cancelled, at_line(log, "event: cancelled"),
+        at_line(log, "Finished supervisor process"),
+    ]  # fmt: skip
+    assert wanted == sorted(wanted), log
+    assert at_line(log, "Serving for another 0.2 s") < at_line(log, "event: websocket 1012") < told
+    for name, times in (("GET /stream", 2), ("GET /download", 2), ("POST /slow", 1)):
+        assert log.count(name) == times, "told to end, and what then still ran cancelled"
+    assert log.count("event: shutdown") == 2
+    assert "ERROR" not in log and "Traceback" not in log
+
+
+def at_line(log, text):
+    """The number of the first line with this."""
+    return next(at for at, line in enumerate(log.splitlines()) if text in line)
+
+
 # --- death --------------------------------------------------------------------------------------------------------
 
 
