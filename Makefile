@@ -5,7 +5,7 @@
 #   make test     build, run the tests      make fuzz     random bytes, with asserts
 #   make serve    build, serve the demo     make bench    measure (see bench/)
 #   make wheels   build, install and test a wheel for each Python that is here
-#   make soak     build, restart workers under load, over TCP and a Unix socket
+#   make soak     build, restart workers under load, over TCP, a Unix socket and TLS
 #   make autobahn build, run Autobahn's suite against a WebSocket echo server
 #   make docs     write the site of docs/ to build/site; a broken link or anchor is an error
 #
@@ -83,7 +83,7 @@ docs: $(call tools,docs)
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict $(ARGS)
 
 soak: build $(call tools,test)
-	for over in tcp unix; do $(PY) tests/rolling.py --over $$over $(ARGS) || exit 1; done
+	for over in tcp unix tls; do $(PY) tests/rolling.py --over $$over $(ARGS) || exit 1; done
 
 autobahn: build $(call tools,test)
 	$(PY) tests/autobahn/run.py $(ARGS)

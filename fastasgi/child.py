@@ -25,7 +25,7 @@ from ._access import close_all
 from ._scoreboard import Slot, State
 from .asgi import describe_scope, scope_in
 from .config import Config
-from .draining import drain_bound_s
+from .draining import LINGER_S, drain_bound_s
 from .ending import end_executors, threads_left
 from .errors import EXIT_CRASH, StartupError
 from .logging import reopen_files, server_logger
@@ -128,6 +128,7 @@ class SupervisedServer(Server):
         """The supervisor's end of the link is closed: it has ended without a word."""
         if not self.should_exit:
             server_logger.error("the supervisor of worker [%d] has gone: shutting down", os.getpid())
+            self.drain_linger_s = LINGER_S
             self.should_exit = True
 
 

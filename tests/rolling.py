@@ -5,7 +5,8 @@ is used again until the server announces its end, or, as by clients with a limit
 
     python tests/rolling.py --rolls 20 --requests 100000 --over tcp
 
-prints what was counted; the exit code is 1 if anything failed. `make soak` runs it over TCP and over a Unix socket.
+prints what was counted; the exit code is 1 if anything failed. The load goes on until all restarts are done and all
+requests were sent. `make soak` runs it over TCP, over a Unix socket and over TLS.
 """
 
 import argparse
@@ -23,14 +24,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 PATIENCE_S = 30.0
 PAUSE_EVERY = 40  # requests of a connection; then it idles, so that its next request may cross a close
 PAUSE_S = 0.02
-GIVE_UP_EVERY = 400
+GIVE_UP_AFTER = 400  # requests of a connection
 
 
 class Client:
     """Sends numbered requests over some connections, as long as it is told to."""
 
-    def __init__(self, connect, connections=8):
+    def __init__(self, connect, connections=8, give_up_after=GIVE_UP_AFTER):
         self._connect, self._connections = connect, connections
+        self._give_up_after = give_up_after
         self.sent = 0
         self.failed = []
         self.by_pid = Counter()
@@ -41,39 +43,39 @@ class Client:
         """Finish the requests that are running, send no more."""
         self._stopping = True
 
-    async def run(self, limit=None):
-        """Until `stop()`, or until so many requests were sent."""
+    async def run(self):
+        """Until `stop()`."""
         async with asyncio.TaskGroup() as group:
             for _ in range(self._connections):
-                group.create_task(self._use(limit))
+                group.create_task(self._use())
 
-    async def _use(self, limit):
-        while not self._stopping and (limit is None or self.sent < limit):
-            number = self.sent
+    async def _use(self):
+        while not self._stopping:
             try:
                 reader, writer = await asyncio.wait_for(self._connect(), PATIENCE_S)
-            except OSError as error:
+            except OSError as error:  # a failed handshake of TLS is one too
                 self.sent += 1
-                self.failed.append((number, f"connect: {error!r}"))
+                self.failed.append((self.sent, f"connect: {error!r}"))
+                await asyncio.sleep(PAUSE_S)
                 continue
             self.connected += 1
             try:
-                await self._converse(reader, writer, limit)
+                await self._converse(reader, writer)
             finally:
                 writer.close()
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
 
-    async def _converse(self, reader, writer, limit):
-        for count in range(1, GIVE_UP_EVERY):
-            if self._stopping or (limit is not None and self.sent >= limit):
+    async def _converse(self, reader, writer):
+        for count in range(1, self._give_up_after):
+            if self._stopping:
                 return
             self.sent += 1
             number = self.sent
             try:
                 goes_on = await asyncio.wait_for(self._ask(reader, writer, number), PATIENCE_S)
             except (OSError, EOFError, AssertionError, TimeoutError) as error:
-                self.failed.append((number, repr(error)))
+                self.failed.append((number, ("first: " if count == 1 else "") + repr(error)))
                 return
             if not goes_on:
                 return
@@ -123,13 +125,17 @@ def main():
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--connections", type=int, default=16)
-    parser.add_argument("--over", choices=["tcp", "unix"], default="tcp")
+    parser.add_argument("--give-up-after", type=int, default=GIVE_UP_AFTER, help="requests of a connection")
+    parser.add_argument("--over", choices=["tcp", "unix", "tls"], default="tcp")
     options = parser.parse_args()
 
     async def go(server):
-        client = Client(server.open_connection, options.connections)
-        load = asyncio.create_task(client.run(options.requests))
+        client = Client(server.open_connection, options.connections, options.give_up_after)
+        load = asyncio.create_task(client.run())
         took = await roll(server, client, options.rolls)
+        while client.sent < options.requests:
+            await asyncio.sleep(0.05)
+        client.stop()
         await load
         return client, took
 

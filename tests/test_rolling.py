@@ -31,10 +31,11 @@ async def under_load(server, act, connections=8):
     [
         ("tcp", {}),
         ("unix", {}),
+        ("tls", {}),
         ("tcp", {"FASTASGI_WORKER_START": "spawn"}),
         ("tcp", {"FASTASGI_IO": "transport"}),
     ],
-    ids=["tcp", "unix", "spawned", "transport"],
+    ids=["tcp", "unix", "tls", "spawned", "transport"],
 )
 async def test_restarts_lose_nothing(over, environment):
     with running_workers("numbered", over=over, **environment) as server:
@@ -101,6 +102,24 @@ async def test_killed_workers_lose_only_what_they_were_doing():
         assert all("connect" not in error for _, error in client.failed), "nobody was refused"
         assert client.sent > 200
         assert server.ask()[0] == 200
+
+
+@pytest.mark.pins("workers.no-orphans")
+@pytest.mark.parametrize("over", ["tcp", "tls"])
+async def test_a_killed_supervisor_takes_no_request_with_it(over):
+    """Its workers drain. What fails is what nobody serves any more: new connections, and those of the backlog."""
+    with running_workers("numbered", over=over) as server:
+        workers = server.pids()
+
+        async def act(client):
+            while client.sent < 200:
+                await asyncio.sleep(0.01)
+            server.signal(signal.SIGKILL)
+            server.wait()
+            await asyncio.to_thread(until_gone, workers)
+
+        client = await under_load(server, act)
+        assert [why for _, why in client.failed if not why.startswith(("connect: ", "first: "))] == []
 
 
 @pytest.mark.pins("workers.rolling-failure")
