@@ -109,6 +109,7 @@ cdef class Runtime:
     cdef object closed                      # future of wait_closed(), or None
     cdef readonly list room_waiters         # callables to call when a connection closes
     cdef readonly list tickers              # callables to call with each tick
+    cdef list gathering                     # TransportChannels whose output leaves at the end of this turn
 
     cdef int64_t refresh(self) except? -1
     cdef int _refresh_date(self) except -1

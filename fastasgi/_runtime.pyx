@@ -133,6 +133,7 @@ cdef class Runtime:
         self.tasks = set()
         self.room_waiters = []
         self.tickers = []
+        self.gathering = []
         self.root_path = config.root_path
         self.peers = TrustedPeers(config.forwarded_allow_ips)
         self.forwarder = Forwarder(self.peers, config.forwarded_fields) if config.proxy_headers else None

@@ -3,6 +3,10 @@
 
 The transport buffers what the kernel does not take; `pending` follows its size, so that the application waits at the
 same marks on both bodies. The transport's own marks are set by us: uvloop's default for the lower one is 16 bytes.
+
+Each write of a transport is a system call, and under TLS a record too: neither asyncio nor uvloop joins several. So
+output is gathered here first, up to HIGH_WATER, and leaves as one: at the end of the call that brought bytes, or, what
+may wait for more (`more`) and was written outside of one, behind what this turn of the loop still runs.
 """
 
 import select
@@ -10,6 +14,7 @@ import socket
 import struct
 
 cimport cython
+from cpython.bytes cimport PyBytes_GET_SIZE
 from fastasgi._channel cimport (
     CHANNEL_CLOSED, CHANNEL_CLOSING, CHANNEL_LINGERING, CHANNEL_OPEN, HIGH_WATER, LOW_WATER, Channel,
 )
@@ -81,8 +86,10 @@ cdef class TransportChannel(Channel):
         if self.state != CHANNEL_OPEN or not data:
             return
         self.runtime.refresh()
+        self.is_batch = True
         try:
             self.handler.feed(p, len(data), data)
+            self._end_batch()
         except (SystemExit, KeyboardInterrupt):
             self.abort()
             raise
@@ -96,8 +103,10 @@ cdef class TransportChannel(Channel):
         if self.state == CHANNEL_LINGERING:
             self.transport.close()
         elif self.state == CHANNEL_OPEN:
+            self.is_batch = True
             try:
                 self.handler.eof()
+                self._end_batch()       # before the loop closes a transport that cannot end one side alone
             except Exception as error:
                 self.runtime.guard(self, error)
         return self.can_end
@@ -106,6 +115,7 @@ cdef class TransportChannel(Channel):
         """The connection is closed, by whomever."""
         self.runtime.refresh()
         self.transport = None
+        self.gathered = None
         self.pending = 0
         self.gone(error)
 
@@ -129,14 +139,44 @@ cdef class TransportChannel(Channel):
     cdef int write(self, bytes head, bytes body, bytes end, bint more) except -1:
         if self.state != CHANNEL_OPEN or self.transport is None:
             return 0
-        parts = [part for part in (head, body, end) if part]
-        # One write, one system call: uvloop no longer gathers them.
-        if parts:
-            data = <bytes>parts[0] if len(parts) == 1 else b"".join(parts)
-            if self.tls is not None and len(data) > TLS_PIECE:
-                self._write_pieces(data)
-            else:
-                self.transport.write(data)
+        for part in (head, body, end):
+            if part:
+                if self.gathered is None:
+                    self.gathered, self.gathered_bytes = [], 0
+                self.gathered.append(part)
+                self.gathered_bytes += PyBytes_GET_SIZE(part)
+        if self.gathered is None:
+            return 0
+        if self.gathered_bytes > HIGH_WATER or not (more or self.is_batch):
+            return self._flush()
+        return 0 if self.is_batch else self._defer()
+
+    cdef int _end_batch(self) except -1:
+        """The call that brought bytes ends: what it wrote leaves."""
+        self.is_batch = False
+        return self._flush()
+
+    cdef int _defer(self) except -1:
+        """Write what is gathered behind what this turn of the loop still runs."""
+        cdef list gathering = self.runtime.gathering
+        if not self.is_deferred:
+            self.is_deferred = True
+            if not gathering:
+                self.runtime.loop.call_soon(flush_gathered, self.runtime)
+            gathering.append(self)
+        return 0
+
+    cdef int _flush(self) except -1:
+        """Give the transport what was gathered, in one write."""
+        cdef list parts = self.gathered
+        if parts is None or self.transport is None:
+            return 0
+        self.gathered = None
+        data = <bytes>parts[0] if len(parts) == 1 else b"".join(parts)
+        if self.tls is not None and len(data) > TLS_PIECE:
+            self._write_pieces(data)
+        else:
+            self.transport.write(data)
         self._measure()
         if self.pending and self.deadlines[PHASE_WRITE].next == NULL:
             self.arm(TIMEOUT_STALL)
@@ -188,6 +228,7 @@ cdef class TransportChannel(Channel):
     cdef int close(self, bint linger) except -1:
         if self.state != CHANNEL_OPEN or self.transport is None:
             return 0
+        self._flush()
         self.state = CHANNEL_CLOSING
         # Behind its FIN the client sends no more, and asyncio would no longer hold a transport that does not read.
         self.wants_lingering = linger and self.can_end and not self.saw_eof
@@ -232,6 +273,8 @@ cdef class TransportChannel(Channel):
     cdef int abort(self) except -1:
         if self.state == CHANNEL_CLOSED:
             return 0
+        if self.state == CHANNEL_OPEN:
+            self._flush()       # what the application has sent is on its way before the reset
         transport = self.transport
         if transport is not None:
             sock = transport.get_extra_info("socket")
@@ -261,8 +304,10 @@ cdef class TransportChannel(Channel):
         self.is_scheduled = False
         if self.handler is not None:
             self.runtime.refresh()
+            self.is_batch = True
             try:
                 self.handler.resumed()
+                self._end_batch()
             except (SystemExit, KeyboardInterrupt):
                 self.abort()
                 raise
@@ -274,6 +319,20 @@ cdef class TransportChannel(Channel):
             self.client = as_address(self.transport.get_extra_info("peername"))
             self.server = as_address(self.transport.get_extra_info("sockname"))
         return 0
+
+
+def flush_gathered(Runtime runtime not None):
+    """Write what the channels of a worker have gathered outside of a batch: the loop's callback."""
+    cdef TransportChannel channel
+    cdef list channels = runtime.gathering
+    runtime.gathering = []
+    runtime.refresh()
+    for channel in channels:
+        channel.is_deferred = False
+        try:
+            channel._flush()
+        except Exception as error:
+            runtime.guard(channel, error)
 
 
 cdef bint is_readable(object sock) except -1:
