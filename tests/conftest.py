@@ -5,6 +5,7 @@
 - A test fails when it leaves a task, a file descriptor, a channel, an exchange, or a call of the loop's
   exception handler behind. Runtimes are found by the fixture `watch_runtime(runtime)`.
 - A test fails after `TIME_LIMIT_S`, or what `@pytest.mark.time_limit(seconds)` says.
+- A test that starts a process gets the mark `process` (see `starts.py`): `-m "not process"` leaves it out.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ import sys
 import threading
 
 import pytest
+from starts import starts_processes
 
 TIME_LIMIT_S = 30.0
 # A test stuck in C never runs the Python signal handler: this much later the process dumps and dies.
@@ -46,6 +48,15 @@ def pytest_configure(config):
 
 
 _STDERR = pytest.StashKey()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark the tests that start processes, before `-m` is looked at."""
+    for item in items:
+        fixtures = item._fixtureinfo.name2fixturedefs.values()
+        if starts_processes((item.function, *(each.func for several in fixtures for each in several))):
+            item.add_marker("process")
 
 
 # ------------------------------------------------------------------------------------- time limits
