@@ -4,9 +4,7 @@ never a crash, a leak, or a frame behind the close frame; and those of whole fra
     python tests/fuzz/fuzz_frames.py --seconds 60 [--seed N]
 """
 
-import argparse
 import asyncio
-import logging
 import random
 import sys
 import time
@@ -19,6 +17,7 @@ from wire import in_pieces  # noqa: E402
 from ws import CLOSE, CONTINUATION, PING, TEXT, binary, closing, deflated, frame, text  # noqa: E402
 from ws_oracle import FAILURES, INFLATION, Outcome, difference, expected, observed, switching  # noqa: E402
 
+from fuzz.command import Shrinking, command  # noqa: E402
 from fuzz.mutation import mutate  # noqa: E402
 
 MAX_SIZE = 600
@@ -82,17 +81,11 @@ def against_library(ours: Outcome, data: bytes, *, deflate: bool) -> str:
 
 async def report(bench: Bench, room_of: dict, data: bytes, cut_seed: int, *, deflate: bool) -> str:
     """A text that lets a developer repeat the failure, with as few bytes as do it."""
-    n = max(1, len(data) // 2)
-    while n:
-        at = 0
-        while at < len(data):
-            shorter = data[:at] + data[at + n :]
-            if await failure_of(bench, room_of, shorter, cut_seed, deflate=deflate):
-                data = shorter
-            else:
-                at += n
-        n //= 2
-    return f"input {data!r}\n{await failure_of(bench, room_of, data, cut_seed, deflate=deflate)}"
+    small = Shrinking(data)
+    for shorter in small.shorter():
+        if await failure_of(bench, room_of, shorter, cut_seed, deflate=deflate):
+            small.data = shorter
+    return f"input {small.data!r}\n{await failure_of(bench, room_of, small.data, cut_seed, deflate=deflate)}"
 
 
 async def fuzz(seconds: float, seed: int) -> int:
@@ -123,20 +116,5 @@ def run(seconds: float, seed: int) -> int:
         return runner.run(fuzz(seconds, seed))
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=None)
-    options = parser.parse_args()
-    logging.disable(logging.CRITICAL)
-    seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
-    print(f"seed {seed}", flush=True)
-    try:
-        print(f"{run(options.seconds, seed)} inputs, no failure")
-    except AssertionError as error:
-        sys.exit(str(error))
-
-
 if __name__ == "__main__":
-    main()
+    command(run, __doc__)

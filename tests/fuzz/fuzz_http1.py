@@ -4,9 +4,7 @@ or an answer that depends on where the bytes were cut.
     python tests/fuzz/fuzz_http1.py --seconds 60 [--seed N]
 """
 
-import argparse
 import asyncio
-import logging
 import random
 import sys
 import time
@@ -19,6 +17,7 @@ from drive import Bench, serving  # noqa: E402
 from wire import byte_by_byte, in_pieces  # noqa: E402
 from wire_serve import Outcome, Recorder, in_memory  # noqa: E402
 
+from fuzz.command import Shrinking, command  # noqa: E402
 from fuzz.fuzz_request import CORPUS  # noqa: E402
 from fuzz.mutation import mutate  # noqa: E402
 
@@ -64,17 +63,11 @@ async def failure_of(bench: Bench, data: bytes, cut_seed: int) -> str:
 
 async def report(bench: Bench, data: bytes, cut_seed: int) -> str:
     """A text that lets a developer repeat the failure."""
-    n = max(1, len(data) // 2)
-    while n:
-        at = 0
-        while at < len(data):
-            shorter = data[:at] + data[at + n :]
-            if await failure_of(bench, shorter, cut_seed):
-                data = shorter
-            else:
-                at += n
-        n //= 2
-    return f"input {data!r}\n{await failure_of(bench, data, cut_seed)}"
+    small = Shrinking(data)
+    for shorter in small.shorter():
+        if await failure_of(bench, shorter, cut_seed):
+            small.data = shorter
+    return f"input {small.data!r}\n{await failure_of(bench, small.data, cut_seed)}"
 
 
 async def fuzz(seconds: float, seed: int) -> int:
@@ -106,20 +99,5 @@ def run(seconds: float, seed: int) -> int:
         return runner.run(fuzz(seconds, seed))
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=None)
-    options = parser.parse_args()
-    logging.disable(logging.CRITICAL)
-    seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
-    print(f"seed {seed}", flush=True)
-    try:
-        print(f"{run(options.seconds, seed)} inputs, no failure")
-    except AssertionError as error:
-        sys.exit(str(error))
-
-
 if __name__ == "__main__":
-    main()
+    command(run, __doc__)

@@ -6,13 +6,11 @@ or an answer that depends on where the bytes were cut.
 Besides, what is told is what `model` makes of llhttp's word. A failing input is made small and printed.
 """
 
-import argparse
 import os
 import random
 import resource
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
@@ -21,6 +19,7 @@ from model import KEEP, agrees  # noqa: E402
 from wire import CASES, byte_by_byte, fold, in_pieces, until_close  # noqa: E402
 
 from fastasgi._probe import parse  # noqa: E402
+from fuzz.command import Shrinking, command  # noqa: E402
 from fuzz.mutation import mutate  # noqa: E402
 
 STATUSES = {400, 413, 414, 417, 431, 501, 505}
@@ -60,21 +59,6 @@ def check(data: bytes, limits: dict | None, rng: random.Random, *, with_model: b
         agrees(data, whole)
 
 
-def smaller(data: bytes, fails: Callable[[bytes], bool]) -> bytes:
-    """The same failure with fewer bytes: pieces are left out while it still fails."""
-    n = max(1, len(data) // 2)
-    while n:
-        at = 0
-        while at < len(data):
-            shorter = data[:at] + data[at + n :]
-            if fails(shorter):
-                data = shorter
-            else:
-                at += n
-        n //= 2
-    return data
-
-
 def failure_of(data: bytes, limits: dict | None, seed: int) -> AssertionError | None:
     """How the invariant fails for these bytes, tried with a few ways to cut them."""
     for attempt in range(5):
@@ -87,9 +71,12 @@ def failure_of(data: bytes, limits: dict | None, seed: int) -> AssertionError | 
 
 def report(data: bytes, limits: dict | None, seed: int, error: AssertionError) -> str:
     """A text that lets a developer repeat the failure."""
-    small = smaller(data, lambda bytes_: failure_of(bytes_, limits, seed) is not None)
-    found = failure_of(small, limits, seed) or error
-    return f"seed {seed}, limits {limits}\ninput {small!r}\n{found}"
+    small = Shrinking(data)
+    for shorter in small.shorter():
+        if failure_of(shorter, limits, seed) is not None:
+            small.data = shorter
+    found = failure_of(small.data, limits, seed) or error
+    return f"seed {seed}, limits {limits}\ninput {small.data!r}\n{found}"
 
 
 def run(seconds: float, seed: int) -> int:
@@ -115,19 +102,5 @@ def run(seconds: float, seed: int) -> int:
     return tried
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=None)
-    options = parser.parse_args()
-    seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
-    print(f"seed {seed}", flush=True)
-    try:
-        print(f"{run(options.seconds, seed)} inputs, no failure")
-    except AssertionError as error:
-        sys.exit(str(error))
-
-
 if __name__ == "__main__":
-    main()
+    command(run, __doc__)
