@@ -2,6 +2,8 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
+from cpython.dict cimport PyDict_GetItemWithError
+from cpython.object cimport PyObject
 from fastasgi._call cimport AppCall
 from fastasgi._channel cimport Handler
 from fastasgi._response cimport ResponseHead
@@ -64,3 +66,12 @@ cdef class HttpExchange(AppCall):
 
 cdef object as_dict(object message)
 cdef bytes as_body(object body)
+cdef object no_type(dict message)
+
+
+cdef inline object type_of(dict message):
+    """The type of an application's message. Raises ApplicationError where there is none."""
+    cdef PyObject *found = PyDict_GetItemWithError(message, "type")
+    if found == NULL:
+        raise no_type(message)
+    return <object>found

@@ -36,7 +36,6 @@ cdef Ready READY = Ready()          # stateless: one for all
 
 cdef str START = "http.response.start"
 cdef str BODY = "http.response.body"
-cdef str TYPE = "type"
 
 
 # --- the exchange -----------------------------------------------------------------------------------------------------
@@ -55,14 +54,10 @@ cdef class HttpExchange(AppCall):
 
         Raises ApplicationError for what the specification forbids, ClientDisconnected when the client has gone.
         """
-        cdef PyObject *found
         cdef object kind
         if type(message) is not dict:
             message = as_dict(message)
-        found = PyDict_GetItemWithError(message, TYPE)
-        if found == NULL:
-            raise ApplicationError(f"app sent a message without 'type': {message!r:.200}")
-        kind = <object>found
+        kind = type_of(<dict>message)
         if kind is not START and kind is not BODY:      # applications use the literals, which are one object each
             kind = BODY if kind == BODY else START if kind == START else kind
         if kind is BODY:
@@ -336,6 +331,11 @@ cdef object as_dict(object message):
     if not hasattr(message, "keys"):
         raise ApplicationError(f"app sent {message!r:.100}: expected a dict with 'type'")
     return dict(message)
+
+
+cdef object no_type(dict message):
+    """The error for a message without a type."""
+    return ApplicationError(f"app sent a message without 'type': {message!r:.200}")
 
 
 cdef bytes as_body(object body):

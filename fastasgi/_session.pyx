@@ -29,7 +29,7 @@ from fastasgi._access cimport client_name
 from fastasgi._awaitables cimport WAKER_PENDING, Ready, Waker
 from fastasgi._call cimport bound
 from fastasgi._channel cimport LOW_WATER, Channel
-from fastasgi._exchange cimport RESPONSE_COMPLETE, RESPONSE_INIT, HttpExchange, as_body, as_dict
+from fastasgi._exchange cimport RESPONSE_COMPLETE, RESPONSE_INIT, HttpExchange, as_body, as_dict, type_of
 from fastasgi._live cimport count_live
 from fastasgi._response cimport as_pairs
 from fastasgi._runtime cimport Runtime
@@ -103,14 +103,10 @@ cdef class WebSocketSession(AppCall):
 
         Raises ApplicationError for what the specification forbids, ClientDisconnected once the WebSocket is closed.
         """
-        cdef PyObject *found
         cdef object kind
         if type(message) is not dict:
             message = as_dict(message)
-        found = PyDict_GetItemWithError(message, TYPE)
-        if found == NULL:
-            raise ApplicationError(f"app sent a message without 'type': {message!r:.200}")
-        kind = <object>found
+        kind = type_of(<dict>message)
         if kind is DATA or kind == DATA:
             return self._send_data(<dict>message)
         if kind == DENIAL_START or kind == DENIAL_BODY:
