@@ -1,66 +1,39 @@
-"""What an application costs without any server: the part of a request that no server can save.
+"""What no server can save: the application alone, and the kernel's recv and send alone.
 
     python bench/bound.py                             microseconds of CPU per request, for each scenario
+    python bench/bound.py --scenarios plain --against uvicorn=32.6,peregrine=12.4
 
 The application runs as every server must run it: in a task of its own, started eagerly, with a context and a scope of
 its own, and with a `send` and a `receive` that do nothing and are done at once. Nothing is parsed, checked, encoded or
-written. This plus the floor's CPU per request (`compare.py`, same machine, same hour) is a bound: a server below it
-would answer without work. Where a target lies below the bound, no change to the server can reach it on that machine.
+written. The kernel (`kernel.c`) does one recv of the request and one send of the answer on loopback connections whose
+other end is not waited for; there is no epoll and nobody to wake. Their sum is a bound: a server below it would answer
+without work of its own.
+
+`--against` takes what others were measured at (`compare.py`, same machine, same hour) and says what part of that the
+bound is. That part bounds the gates of a plain GET, at most 0.2 of uvicorn's CPU and 0.7 of peregrine's: where the
+bound alone is above them, no change to any server can reach them on that machine, and what is left between the bound
+and our own figure is all that is ours to save.
 """
 
 import argparse
 import asyncio
 import contextvars
-import functools
-import importlib
-import itertools
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from engine import BATCHES, run_in_loop
+from engine import BATCHES, constant, find_app, make_scope, run_in_loop
+from load import compile_c
 from scenarios import SCENARIOS, Scenario, excerpt
 
 BATCH_REQUESTS = 500
-
-
-def make_scope(scenario: Scenario) -> dict[str, Any]:
-    """Return the scope of the scenario's request."""
-    head, _, _ = scenario.request.partition(b"\r\n\r\n")
-    first, *lines = head.split(b"\r\n")
-    method, target, _ = first.split(b" ")
-    path, _, query = target.partition(b"?")
-    fields = [tuple(part.strip() for part in line.split(b":", 1)) for line in lines]
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "server": ("127.0.0.1", 8000),
-        "client": ("127.0.0.1", 50000),
-        "scheme": "http",
-        "root_path": "",
-        "method": method.decode(),
-        "path": path.decode(),
-        "raw_path": path,
-        "query_string": query,
-        "headers": [(name.lower(), value) for name, value in fields],
-        "extensions": {},
-    }
-
-
-def constant(loop: asyncio.AbstractEventLoop, value: Any) -> Callable[..., Any]:
-    """Return a callable without Python frames, of one argument or none, whose awaitable is done and gives `value`."""
-    done = loop.create_future()
-    done.set_result(value)
-    return functools.partial(next, itertools.repeat(done))
-
-
-def find_app(scenario: Scenario) -> Callable[..., Any]:
-    """Import the scenario's application."""
-    module, _, name = scenario.app.partition(":")
-    return getattr(importlib.import_module(module), name)
+CONNECTIONS = 64
+KERNEL_ROUNDS = 2000
 
 
 async def check(app: Callable[..., Any], scenario: Scenario) -> None:
@@ -74,7 +47,7 @@ async def check(app: Callable[..., Any], scenario: Scenario) -> None:
     async def send(message: dict[str, Any]) -> None:
         sent.append(message.get("body", b""))
 
-    await app(make_scope(scenario), receive, send)
+    await app(make_scope(scenario.request), receive, send)
     if b"".join(sent) != scenario.body:
         raise RuntimeError(f"expected {excerpt(scenario.body)}, got {excerpt(b''.join(sent))}")
 
@@ -82,7 +55,7 @@ async def check(app: Callable[..., Any], scenario: Scenario) -> None:
 async def measure(scenario: Scenario) -> list[float]:
     """Return microseconds of CPU per request, one figure for each batch."""
     loop = asyncio.get_running_loop()
-    app, scope, base = find_app(scenario), make_scope(scenario), contextvars.copy_context()
+    app, scope, base = find_app(scenario.app), make_scope(scenario.request), contextvars.copy_context()
     await check(app, scenario)
     _, _, content = scenario.request.partition(b"\r\n\r\n")
     send = constant(loop, None)
@@ -100,19 +73,48 @@ async def measure(scenario: Scenario) -> list[float]:
     return figures
 
 
+def measure_kernel(scenario: Scenario, rounds: int = KERNEL_ROUNDS) -> tuple[float, float]:
+    """Return microseconds of CPU of a recv and a send of the scenario's bytes: best and median round."""
+    with tempfile.TemporaryDirectory(prefix="fastasgi-bench-") as folder:
+        request, answer = Path(folder) / "request", Path(folder) / "answer"
+        request.write_bytes(scenario.request)
+        answer.write_bytes(scenario.floor_answer)
+        command = [compile_c("kernel"), request, answer, str(CONNECTIONS), str(rounds)]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+    best, median = (int(word) / 1000 for word in run.stdout.split())
+    return best, median
+
+
+def others(text: str) -> dict[str, float]:
+    """Read `name=microseconds,...`."""
+    pairs = [part.partition("=") for part in text.split(",") if part]
+    return {name.strip(): float(figure) for name, _, figure in pairs}
+
+
+def describe(name: str, app: list[float], kernel: tuple[float, float], against: dict[str, float]) -> str:
+    """Return the line of one scenario, from microseconds of both parts."""
+    bound = statistics.median(app) + kernel[1]
+    line = (
+        f"{name}: application {statistics.median(app):.2f} us (best {min(app):.2f}), "
+        f"recv and send {kernel[1]:.2f} us (best {kernel[0]:.2f}), bound {bound:.2f} us of CPU per request"
+    )
+    return "".join([line, *(f", {bound / figure:.2f} x {other}" for other, figure in against.items())])
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Print one line for each scenario."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [name for name, scenario in SCENARIOS.items() if scenario.unit == "request" and not scenario.access_log]
     parser.add_argument("--scenarios", default=",".join(names))
+    parser.add_argument("--against", type=others, default={}, metavar="NAME=US,...")
     options = parser.parse_args(arguments)
     if sys.version_info < (3, 12):
         parser.error("expected CPython 3.12 or newer: older ones have no eager tasks")
     for name in options.scenarios.split(","):
         if name not in names:
             parser.error(f"expected scenarios of {', '.join(names)}, got {name}")
-        figures = run_in_loop(measure(SCENARIOS[name]), "uvloop")
-        print(f"{name}: best {min(figures):.2f} us, median {statistics.median(figures):.2f} us of CPU per request")
+        kernel = measure_kernel(SCENARIOS[name])
+        print(describe(name, run_in_loop(measure(SCENARIOS[name]), "uvloop"), kernel, options.against))
 
 
 if __name__ == "__main__":

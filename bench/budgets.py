@@ -21,7 +21,7 @@ from pathlib import Path
 import callgrind
 
 FILE = Path(__file__).resolve().parent / "budgets.json"
-SCENARIOS = ("plain", "json", "headers", "echo")
+SCENARIOS = ("plain", "json", "headers", "echo", "websocket")
 TOLERANCE = 0.02
 REQUESTS = 500
 FUNCTIONS = 150  # kept by name; what costs less than ten instructions a request is left out

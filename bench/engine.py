@@ -5,29 +5,42 @@
     python bench/engine.py --requests 1000            just that many requests: what callgrind.py runs
 
 No sockets and no kernel, so it shows what a change to the engine costs, to a fraction of a percent under
-callgrind. Runs under uvloop with one connection; the request and the right answer are the scenario's.
+callgrind. Runs under uvloop with one connection; the request and the right answer are the scenario's. The engine
+`alone` is none: the application as every server must run it, which is what the others' figures hold of it. The
+scenario `websocket` is a message of 100 bytes, sent back.
 """
 
 import argparse
 import asyncio
+import contextvars
+import functools
 import gc
+import importlib
+import itertools
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import apps
+import ws_apps
 from scenarios import SCENARIOS, Scenario, excerpt
 
 TURN_REQUESTS = 16  # requests answered in one turn of the loop, as a poller with so many ready sockets
 HOPS_AT_MOST = 10  # turns that an application may take to answer
 BATCH_REQUESTS = 2000
 BATCHES = 15
-FASTAPI = SCENARIOS["fastapi"].app
+WEBSOCKET = "websocket"
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: localhost:8000\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+MESSAGE = b'{"id": 1042, "name": "Ada Lovelace", "tags": ["engine", "notes"], "active": true, "score": 9.750000}'
+MASK = b"\x37\xfa\x21\x3d"
 
 
 class Connection(Protocol):
@@ -103,7 +116,109 @@ def connect_uvicorn(app: Callable, loop: asyncio.AbstractEventLoop) -> Connectio
     return _UvicornConnection(app)
 
 
-ENGINES = {"fastasgi": connect_fastasgi, "uvicorn": connect_uvicorn}
+class _Alone:
+    """No server: the application in a task of its own, with a scope of its own, `send` and `receive` that are done."""
+
+    def __init__(self, app: Callable, loop: asyncio.AbstractEventLoop) -> None:
+        self._app, self._loop, self._base = app, loop, contextvars.copy_context()
+        self._scope: dict[str, Any] | None = None
+        self._sent: list[bytes] = []
+
+    def feed(self, data: bytes) -> None:
+        if self._scope is None:
+            self._begin(data)
+        else:
+            self._call(self._receive, self._send)
+
+    def take_output(self) -> bytes:
+        return self._answer
+
+    def _begin(self, data: bytes) -> None:
+        """The first request shows what the answer is."""
+        _, _, content = data.partition(b"\r\n\r\n")
+        self._scope = make_scope(data)
+        message = {"type": "http.request", "body": content, "more_body": False}
+        self._receive, self._send = constant(self._loop, message), constant(self._loop, None)
+
+        async def keep(message: dict[str, Any]) -> None:
+            self._sent.append(message.get("body", b""))
+
+        self._call(self._receive, keep)
+        self._answer = b"HTTP/1.1 200 OK\r\n\r\n" + b"".join(self._sent)
+
+    def _call(self, receive: Callable, send: Callable) -> None:
+        coroutine = self._app(dict(self._scope), receive, send)
+        context = self._base.copy()
+        task = asyncio.Task(coroutine, loop=self._loop, name="request", context=context, eager_start=True)
+        if not task.done():
+            raise RuntimeError("expected an application that does not wait")
+        task.result()
+
+
+def connect_alone(app: Callable, loop: asyncio.AbstractEventLoop) -> Connection:
+    """Return a connection to no server at all."""
+    return _Alone(app, loop)
+
+
+def make_scope(request: bytes) -> dict[str, Any]:
+    """Return the scope of a request."""
+    head, _, _ = request.partition(b"\r\n\r\n")
+    first, *lines = head.split(b"\r\n")
+    method, target, _ = first.split(b" ")
+    path, _, query = target.partition(b"?")
+    fields = [tuple(part.strip() for part in line.split(b":", 1)) for line in lines]
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "server": ("127.0.0.1", 8000),
+        "client": ("127.0.0.1", 50000),
+        "scheme": "http",
+        "root_path": "",
+        "method": method.decode(),
+        "path": path.decode(),
+        "raw_path": path,
+        "query_string": query,
+        "headers": [(name.lower(), value) for name, value in fields],
+        "extensions": {},
+    }
+
+
+def constant(loop: asyncio.AbstractEventLoop, value: Any) -> Callable[..., Any]:
+    """Return a callable without Python frames, of one argument or none, whose awaitable is done and gives `value`."""
+    done = loop.create_future()
+    done.set_result(value)
+    return functools.partial(next, itertools.repeat(done))
+
+
+ENGINES = {"fastasgi": connect_fastasgi, "uvicorn": connect_uvicorn, "alone": connect_alone}
+
+
+def find_app(name: str) -> Callable[..., Any]:
+    """Import an application, given as `module:name`."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is asked again and again on one connection: bytes that open it, a request, how its answer is judged."""
+
+    name: str
+    app: Callable[..., Any]
+    opening: bytes
+    request: bytes
+    check: Callable[[bytes], None]
+
+
+def work_of(name: str) -> Work:
+    """Return the work of a scenario."""
+    if name == WEBSOCKET:
+        masked = bytes(byte ^ MASK[at % 4] for at, byte in enumerate(MESSAGE))
+        frame = bytes([0x81, 0x80 | len(MESSAGE)]) + MASK + masked
+        return Work(name, ws_apps.echo, HANDSHAKE, frame, check_echo)
+    scenario = SCENARIOS[name]
+    return Work(name, find_app(scenario.app), b"", scenario.request, functools.partial(check, scenario))
 
 
 async def answer_one(connection: Connection, request: bytes) -> bytes:
@@ -118,19 +233,38 @@ async def answer_one(connection: Connection, request: bytes) -> bytes:
     raise RuntimeError(f"expected an answer within {HOPS_AT_MOST} turns of the loop, got none")
 
 
+class Asking:
+    """So many requests, asked within callbacks of the loop: as a poller's, in which no task runs."""
+
+    def __init__(self, connection: Connection, request: bytes, requests: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._connection, self._request, self._left = connection, request, requests
+        self._waits = False  # for an answer that comes in a later turn
+        self._total = 0
+        self.done: asyncio.Future[int] = self._loop.create_future()
+
+    def turn(self) -> None:
+        """Ask until the turn is over, or an answer has to be waited for; then again in the next one."""
+        for _ in range(TURN_REQUESTS):
+            if not self._waits:
+                if not self._left:
+                    self.done.set_result(self._total)
+                    return
+                self._left -= 1
+                self._connection.feed(self._request)
+            output = self._connection.take_output()
+            self._waits = not output
+            if self._waits:
+                break
+            self._total += len(output)
+        self._loop.call_soon(self.turn)
+
+
 async def answer_many(connection: Connection, request: bytes, requests: int) -> int:
     """Feed so many requests; return the bytes of their answers."""
-    total = 0
-    for number in range(requests):
-        connection.feed(request)
-        output = connection.take_output()
-        while not output:
-            await asyncio.sleep(0)
-            output = connection.take_output()
-        total += len(output)
-        if number % TURN_REQUESTS == 0:
-            await asyncio.sleep(0)
-    return total
+    asking = Asking(connection, request, requests)
+    asyncio.get_running_loop().call_soon(asking.turn)
+    return await asking.done
 
 
 def check(scenario: Scenario, answer: bytes) -> None:
@@ -140,26 +274,40 @@ def check(scenario: Scenario, answer: bytes) -> None:
         raise RuntimeError(f"expected 200 and {excerpt(scenario.body)}, got {excerpt(answer)}")
 
 
-async def run(engine: str, scenario: Scenario, requests: int) -> None:
+def check_echo(answer: bytes) -> None:
+    """Raise unless this is the message as a server's frame."""
+    if answer != bytes([0x81, len(MESSAGE)]) + MESSAGE:
+        raise RuntimeError(f"expected {excerpt(MESSAGE)} in a frame, got {excerpt(answer)}")
+
+
+async def connect(engine: str, work: Work) -> tuple[Connection, bytes]:
+    """Return a connection that has given one right answer, and that answer."""
+    connection = ENGINES[engine](work.app, asyncio.get_running_loop())
+    if work.opening:
+        await answer_one(connection, work.opening)
+        await asyncio.sleep(0)  # the handshake is behind it
+    first = await answer_one(connection, work.request)
+    work.check(first)
+    return connection, first
+
+
+async def run(engine: str, work: Work, requests: int) -> None:
     """Answer so many requests; raise when any answer has another length than the first."""
-    connection = ENGINES[engine](getattr(apps, scenario.app.partition(":")[2]), asyncio.get_running_loop())
-    first = await answer_one(connection, scenario.request)
-    check(scenario, first)
-    total = await answer_many(connection, scenario.request, requests)
+    connection, first = await connect(engine, work)
+    total = await answer_many(connection, work.request, requests)
     if total != requests * len(first):
         raise RuntimeError(f"expected {requests} answers of {len(first)} bytes, got {total} bytes")
 
 
-async def measure_time(engine: str, scenario: Scenario) -> list[float]:
+async def measure_time(engine: str, work: Work) -> list[float]:
     """Return nanoseconds of CPU per request, one figure for each batch."""
-    connection = ENGINES[engine](getattr(apps, scenario.app.partition(":")[2]), asyncio.get_running_loop())
-    check(scenario, await answer_one(connection, scenario.request))
-    await answer_many(connection, scenario.request, BATCH_REQUESTS)
+    connection, _ = await connect(engine, work)
+    await answer_many(connection, work.request, BATCH_REQUESTS)
     gc.collect()
     figures = []
     for _ in range(BATCHES):
         began = time.process_time_ns()
-        await answer_many(connection, scenario.request, BATCH_REQUESTS)
+        await answer_many(connection, work.request, BATCH_REQUESTS)
         figures.append((time.process_time_ns() - began) / BATCH_REQUESTS)
     return figures
 
@@ -178,20 +326,22 @@ def main(arguments: list[str] | None = None) -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     # Large bodies leave in parts, over several turns: what they cost is copying, which sockets measure better.
-    names = [name for name, scenario in SCENARIOS.items() if scenario.unit == "request" and scenario.app != FASTAPI]
+    names = [name for name, scenario in SCENARIOS.items() if scenario.unit == "request"] + [WEBSOCKET]
     parser.add_argument("--engine", choices=ENGINES, default="fastasgi")
     parser.add_argument("--scenario", choices=names, default="plain")
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--time", action="store_true", help="print nanoseconds of CPU per request")
     options = parser.parse_args(arguments)
-    scenario = SCENARIOS[options.scenario]
+    if options.scenario == WEBSOCKET and options.engine != "fastasgi":
+        parser.error("expected the engine fastasgi for websocket: the others speak HTTP here")
+    work = work_of(options.scenario)
     if not options.time:
-        run_in_loop(run(options.engine, scenario, options.requests), options.loop)
+        run_in_loop(run(options.engine, work, options.requests), options.loop)
         return
-    figures = run_in_loop(measure_time(options.engine, scenario), options.loop)
+    figures = run_in_loop(measure_time(options.engine, work), options.loop)
     best, middle = min(figures), statistics.median(figures)
-    print(f"{options.engine} {scenario.name}: best {best:.0f} ns, median {middle:.0f} ns of CPU per request")
+    print(f"{options.engine} {work.name}: best {best:.0f} ns, median {middle:.0f} ns of CPU per request")
 
 
 if __name__ == "__main__":

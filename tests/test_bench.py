@@ -20,6 +20,7 @@ import pytest
 BENCH = Path(__file__).resolve().parent.parent / "bench"
 sys.path.insert(0, str(BENCH))
 
+import apps  # noqa: E402
 import bound  # noqa: E402
 import compare  # noqa: E402
 import engine  # noqa: E402
@@ -349,7 +350,7 @@ async def test_application_gives_its_scenario_s_answer(app):
     async def send(message):
         sent.append(message)
 
-    await getattr(engine.apps, app)({"type": "http", "path": "/", "headers": []}, receive, send)
+    await getattr(apps, app)({"type": "http", "path": "/", "headers": []}, receive, send)
     fields = [(name.decode(), value.decode()) for name, value in sent[0]["headers"]]
     body = b"".join(message["body"] for message in sent[1:])
     scenario.verify(scenarios.Answer(sent[0]["status"], fields, body))
@@ -362,11 +363,11 @@ def halves(body):
 
 async def test_application_refuses_other_scopes():
     with pytest.raises(NotImplementedError, match="lifespan"):
-        await engine.apps.plain({"type": "lifespan"}, None, None)
+        await apps.plain({"type": "lifespan"}, None, None)
 
 
 def test_application_tells_what_its_allocators_hold():
-    held = engine.apps.pymalloc_bytes()
+    held = apps.pymalloc_bytes()
     assert held is None or held > 1000
 
 
@@ -428,6 +429,21 @@ async def test_engine_does_not_wait_for_ever():
         await engine.answer_one(Silent(), PLAIN.request)
 
 
+@pytest.mark.parametrize(
+    "name", ["plain", "echo", "fastapi", pytest.param("websocket", marks=pytest.mark.leaves("tasks"))]
+)
+@pytest.mark.parametrize("kind", ["fastasgi", "alone"])
+async def test_engine_gives_right_answers(kind, name):
+    if kind == "alone" and (name == "websocket" or sys.version_info < (3, 12)):
+        pytest.skip("the application alone speaks HTTP, and is started as CPython 3.12 and later can")
+    await engine.run(kind, engine.work_of(name), 3)
+
+
+async def test_engine_knows_a_wrong_frame():
+    with pytest.raises(RuntimeError, match="in a frame"):
+        engine.check_echo(b"\x81\x02no")
+
+
 # ------------------------------------------------------------------------------------ the bound
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="no eager tasks before CPython 3.12")
 @pytest.mark.parametrize("name", ["plain", "json", "headers", "echo", "fastapi"])
@@ -439,7 +455,21 @@ async def test_bound_runs_each_application_to_its_end(name, monkeypatch):
 
 async def test_bound_refuses_an_application_that_answers_wrongly():
     with pytest.raises(RuntimeError, match="expected"):
-        await bound.check(bound.find_app(PLAIN), replace(PLAIN, body=b"Hello, nobody"))
+        await bound.check(engine.find_app(PLAIN.app), replace(PLAIN, body=b"Hello, nobody"))
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["plain", "echo"])
+def test_the_kernels_part_of_the_bound(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTASGI_BENCH_HOME", str(tmp_path))
+    best, median = bound.measure_kernel(scenarios.SCENARIOS[name], rounds=20)
+    assert 0 < best <= median
+
+
+def test_the_bound_says_what_part_of_others_it_is():
+    against = bound.others("uvicorn=20,peregrine=12.5")
+    line = bound.describe("plain", [3.0, 2.0, 2.5], (2.0, 2.5), against)
+    assert line.endswith("bound 5.00 us of CPU per request, 0.25 x uvicorn, 0.40 x peregrine")
 
 
 def test_recorded_results_are_data_and_their_tables_are_generated():
