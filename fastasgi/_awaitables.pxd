@@ -15,7 +15,7 @@ cdef enum WakerState:
 
 cdef class Waker:
     cdef public bint _asyncio_future_blocking   # as asyncio's tasks ask of what they wait for
-    cdef readonly object _loop
+    cdef readonly object _loop      # the task's
     cdef object callback            # what wakes the task, or None before it waits
     cdef object context             # contextvars.Context to call it in
     cdef object message             # of the cancellation

@@ -19,6 +19,18 @@ cdef object current_task = asyncio.current_task
 cdef object CancelledError = asyncio.CancelledError
 
 
+class NoLoop:
+    """What a future asks of its loop when it is made."""
+
+    def get_debug(self):
+        return False
+
+
+# What a task that goes on is given: it asks for the result only, and that of a future of asyncio's own at no cost.
+cdef object DONE = asyncio.Future(loop=NoLoop())
+DONE.set_result(None)
+
+
 @cython.final
 cdef class Ready:
     """An awaitable that is already done: what send() returns when there is nothing to wait for.
@@ -57,9 +69,6 @@ cdef class Waker:
     application sends leaves with the batch. Where a task runs already, its turn is waited for. It has what asyncio asks
     of anything that a task waits for, and no more; it is never handed to an application.
     """
-
-    def __cinit__(self, loop):
-        self._loop = loop
 
     def __await__(self):
         return self
@@ -112,7 +121,7 @@ cdef class Waker:
         self.callback = self.context = None
         PyContext_Enter(context)
         try:
-            callback(self)
+            callback(DONE)
         finally:
             PyContext_Exit(context)
         return 0
@@ -125,6 +134,6 @@ cdef class Waker:
         return self._soon() if self.callback is not None else 0
 
     cdef int _soon(self) except -1:
-        self._loop.call_soon(self.callback, self, context=self.context)
+        self._loop.call_soon(self.callback, self if self.state == WAKER_CANCELLED else DONE, context=self.context)
         self.callback = self.context = None
         return 0

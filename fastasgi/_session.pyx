@@ -291,14 +291,16 @@ cdef class WebSocketSession(AppCall):
 
     def message_waiter(self):
         """An awaitable that ends when take_message() is worth asking again."""
+        cdef Waker waker
         if self.yields:
             self.yields = False
             return next_turn(0)
         self.burst_bytes = 0        # it suspends: the next burst begins behind that
         self.burst_since_ns = 0
         if self.waker is None or self.waker.state != WAKER_PENDING:
-            self.waker = Waker.__new__(Waker, self.runtime.loop)
-            return self.waker
+            waker = self.waker = Waker.__new__(Waker)
+            waker._loop = self.runtime.loop
+            return waker
         future = self.runtime.loop.create_future()      # somebody waits already
         self.message_waiters = waits.with_waiter(self.message_waiters, future)
         return future
