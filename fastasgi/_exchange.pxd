@@ -4,9 +4,15 @@ from libc.stdint cimport int64_t, uint64_t
 
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject
+from libc.string cimport memcmp
 from fastasgi._call cimport AppCall
 from fastasgi._channel cimport Handler
 from fastasgi._response cimport ResponseHead
+
+cdef extern from "Python.h":
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    int PyUnicode_KIND(object text)
+    const void *PyUnicode_DATA(object text)
 
 
 cdef enum:
@@ -75,3 +81,13 @@ cdef inline object type_of(dict message):
     if found == NULL:
         raise no_type(message)
     return <object>found
+
+
+cdef inline bint is_word(object given, str wanted) except -1:
+    """given == wanted, for a word of ASCII. Python shares no literals that hold a dot: those of an application are
+    objects of its own, and are compared byte by byte."""
+    cdef Py_ssize_t n = PyUnicode_GET_LENGTH(wanted)
+    if type(given) is not str:
+        return given == wanted
+    return given is wanted or (PyUnicode_GET_LENGTH(given) == n and PyUnicode_KIND(given) == 1 and
+                               memcmp(PyUnicode_DATA(given), PyUnicode_DATA(wanted), n) == 0)

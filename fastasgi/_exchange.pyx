@@ -58,11 +58,9 @@ cdef class HttpExchange(AppCall):
         if type(message) is not dict:
             message = as_dict(message)
         kind = type_of(<dict>message)
-        if kind is not START and kind is not BODY:      # applications use the literals, which are one object each
-            kind = BODY if kind == BODY else START if kind == START else kind
-        if kind is BODY:
+        if is_word(kind, BODY):
             return self.send_body(<dict>message)
-        if kind is START:
+        if is_word(kind, START):
             self.start_response(<dict>message)
             return READY
         if self.state == RESPONSE_ABORTED:

@@ -29,7 +29,7 @@ from fastasgi._access cimport client_name
 from fastasgi._awaitables cimport WAKER_PENDING, Ready, Waker
 from fastasgi._call cimport bound
 from fastasgi._channel cimport LOW_WATER, Channel
-from fastasgi._exchange cimport RESPONSE_COMPLETE, RESPONSE_INIT, HttpExchange, as_body, as_dict, type_of
+from fastasgi._exchange cimport RESPONSE_COMPLETE, RESPONSE_INIT, HttpExchange, as_body, as_dict, is_word, type_of
 from fastasgi._live cimport count_live
 from fastasgi._response cimport as_pairs
 from fastasgi._runtime cimport Runtime
@@ -107,7 +107,7 @@ cdef class WebSocketSession(AppCall):
         if type(message) is not dict:
             message = as_dict(message)
         kind = type_of(<dict>message)
-        if kind is DATA or kind == DATA:
+        if is_word(kind, DATA):
             return self._send_data(<dict>message)
         if kind == DENIAL_START or kind == DENIAL_BODY:
             return self._deny(kind, <dict>message)
