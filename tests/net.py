@@ -20,7 +20,7 @@ from drive import Bench, until
 from fastasgi._transport import TransportChannel
 from fastasgi.accepting import Acceptor
 
-PATIENCE_S = 5.0
+PATIENCE_S = 15.0
 ON_LINUX = sys.platform == "linux"
 IOS = ["socket", "transport"] if ON_LINUX else ["transport"]
 FAMILIES = {"tcp": socket.AF_INET, "tcp6": socket.AF_INET6, "unix": getattr(socket, "AF_UNIX", None)}

@@ -253,7 +253,7 @@ def test_an_open_stream_never_holds_the_server(path, events, io):
         rest = client.rest()
         assert not rest.endswith(b"0\r\n\r\n"), "a stream that was cut must not look whole"
         assert f"1 request is (GET {path} of 127.0.0.1:" in server.log()
-        assert server.wait(5) == 0
+        assert server.wait(15) == 0
         found = [name for name in server.events() if name != "cancelled again"]
         assert found == events
 
@@ -267,7 +267,7 @@ def test_a_stopped_download_never_holds_the_server(io):
         while other.get("/progress").body == b"0 0":
             pass
         server.signal(signal.SIGTERM)
-        assert server.wait(5) == 0
+        assert server.wait(15) == 0
         assert server.events() == ["startup", "shutdown"]
 
 
@@ -289,7 +289,7 @@ def test_a_second_signal_cancels_at_once(numbers):
         assert server.child.poll() is None
         server.signal(numbers[1])
         client.rest()
-        assert server.wait(5) == 0
+        assert server.wait(15) == 0
         assert server.events()[-2:] == ["cancelled", "shutdown"]
 
 
@@ -304,7 +304,7 @@ def test_background_work_is_waited_for():
         second.rest()
         assert server.child.poll() is None
         server.signal(signal.SIGTERM)
-        assert server.wait(5) == 0
+        assert server.wait(15) == 0
         assert server.events() == ["startup", "background cancelled", "shutdown"]
 
 
@@ -357,6 +357,6 @@ def test_an_application_that_exits_ends_the_process():
         client = server.connect()
         client.send(b"GET /exit HTTP/1.1\r\nHost: x\r\n\r\n")
         client.rest()
-        assert server.wait(5) == 7
+        assert server.wait(15) == 7
         assert "app called sys.exit(7): the process has ended with it" in server.log()
         assert "never retrieved" not in server.log()

@@ -19,7 +19,7 @@ from fastasgi.errors import ConfigError, StartupError
 from fastasgi.worker import Server
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE_S = 5.0
+PATIENCE_S = 15.0
 
 
 def get(server, path="/"):

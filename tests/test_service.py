@@ -397,7 +397,7 @@ def test_sigterm_before_the_server_hears_signals(app):
             assert time.monotonic() < end
             time.sleep(0.02)
         server.signal(signal.SIGTERM)
-        assert server.wait(5) == 0
+        assert server.wait(15) == 0
 
 
 def can_unshare():
@@ -470,7 +470,7 @@ def test_process_1_is_stopped_while_it_starts(app):
             assert time.monotonic() < end
             time.sleep(0.02)
         os.kill(init, signal.SIGTERM)
-        assert server.wait(5) == 0
+        assert server.wait(15) == 0
 
 
 # --- signals to a server without workers --------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from drive import hello
 from fastasgi.config import Config
 from fastasgi.worker import Server
 
-PATIENCE_S = 5.0
+PATIENCE_S = 15.0
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
 

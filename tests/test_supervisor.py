@@ -81,7 +81,7 @@ def test_a_second_signal_cancels_and_a_third_kills():
         server.until_logged("Ending at once")
         server.until_logged("event: cancelled")
         server.signal(signal.SIGTERM)
-        assert server.wait(5) == 0
+        assert server.wait(15) == 0
 
 
 @pytest.mark.pins("workers.stop-bounded")
@@ -97,7 +97,7 @@ def test_a_worker_that_does_not_end_is_killed():
         server.signal(signal.SIGTERM)
         server.until_logged("Ending at once", 2)
         server.signal(signal.SIGTERM)
-        assert server.wait(5) == 0
+        assert server.wait(15) == 0
         assert "Killing 1 worker\n" in server.log()
 
 

@@ -14,7 +14,7 @@ from fastasgi.config import Config
 from fastasgi.errors import StartupError
 from fastasgi.worker import Server
 
-PATIENCE_S = 5.0
+PATIENCE_S = 15.0
 
 
 def configured(app=hello, **options):
