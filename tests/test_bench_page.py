@@ -120,6 +120,9 @@ def test_chart_files_stand_alone():
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         assert root.get("viewBox").split()[2:] == [root.get("width"), root.get("height")]
         assert "prefers-color-scheme:dark" in text
+        assert charts.FILE_CAPTION in text
+    assert ">plain GET, 13-byte answer: CPU per request, less is better</text>" in found["plain.svg"]
+    for text in found.values():
         assert "url(" not in text and "@import" not in text and "href" not in text
 
 

@@ -13,7 +13,8 @@ from . import figures
 from .model import OURS, REFERENCE, Row, Run, Sample, Table
 
 PERCENTILES = {"p50": "p50_us", "p90": "p90_us", "p99": "p99_us", "p99.9": "p999_us"}
-FILE_WIDTH = 760
+FILE_WIDTH, MARGIN, HEADING = 760, 16, 62
+FILE_CAPTION = "Medians over the rounds, from zero; whiskers from the smallest round to the largest."
 TICKS_AT_MOST = 5
 ROW, LABEL, THICK, AXIS = 42, 15, 14, 26
 THIN, THIN_GAP, GUTTER = 11, 4, 36.0
@@ -221,11 +222,15 @@ def _svg(name: str, title: str, description: str, height: float, parts: list[str
 
 
 def _as_file(chart: str) -> str:
-    """The same with a size, a background and its colours: an image may stand on any page."""
-    height = float(chart.partition('height="')[2].partition('"')[0])
-    margin = 16
-    box = f'viewBox="0 0 {FILE_WIDTH} {height + 2 * margin:g}" width="{FILE_WIDTH}" height="{height + 2 * margin:g}"'
-    inner = chart.replace("<svg ", f'<svg x="{margin}" y="{margin}" width="{FILE_WIDTH - 2 * margin}" ', 1)
+    """The same with a size, a background, a heading and its colours: an image may stand on any page."""
+    height = float(chart.partition('height="')[2].partition('"')[0]) + MARGIN + HEADING
+    box = f'viewBox="0 0 {FILE_WIDTH} {height:g}" width="{FILE_WIDTH}" height="{height:g}"'
+    inner = chart.replace("<svg ", f'<svg x="{MARGIN}" y="{HEADING}" width="{FILE_WIDTH - 2 * MARGIN}" ', 1)
+    title = chart.partition("<title ")[2].partition(">")[2].partition("</title>")[0]
+    heading = (
+        f'<g class="chart" aria-hidden="true"><text x="{MARGIN}" y="26" class="mine">{title}</text>'
+        f'<text x="{MARGIN}" y="45" class="small">{FILE_CAPTION}</text></g>'
+    )
     style = f"<style>{COLOURS}{STYLE}.paper{{fill:var(--paper)}}</style>"
     paper = '<rect class="paper" width="100%" height="100%" rx="6"/>'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {box}>{style}{paper}{inner}</svg>\n'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {box}>{style}{paper}{heading}{inner}</svg>\n'
