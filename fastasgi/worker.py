@@ -68,11 +68,6 @@ _capturing: list[Server] = []  # the servers of the main thread that handle sign
 _handlers_before: dict[signal.Signals, Any] = {}
 
 
-def _handle_signal(sig: int, frame: FrameType | None) -> None:
-    for server in list(_capturing):
-        server.handle_exit(sig, frame)
-
-
 def run_bounded(
     main: Coroutine[Any, Any, None], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None
 ) -> None:
@@ -241,6 +236,11 @@ class Server:
             self.force_exit = True
         self.should_exit = True
 
+    def _hear_signal(self, sig: int, frame: FrameType | None) -> None:
+        """For all servers. A method: libraries such as sse-starlette look for `should_exit` on its owner."""
+        for server in list(_capturing):
+            server.handle_exit(sig, frame)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Handle SIGINT and SIGTERM within the block, in the main thread; elsewhere signals stay as they are.
@@ -251,7 +251,7 @@ class Server:
             yield
             return
         if not _capturing:
-            _handlers_before.update({sig: signal.signal(sig, _handle_signal) for sig in STOP_SIGNALS})
+            _handlers_before.update({sig: signal.signal(sig, self._hear_signal) for sig in STOP_SIGNALS})
         _capturing.append(self)
         try:
             yield

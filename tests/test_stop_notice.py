@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import signal
 
 from process import PATIENCE_S
 
@@ -86,6 +87,17 @@ def test_it_is_told_before_the_delay():
         assert ask() == b"True"
         connection.close()
         server.force_exit = True
+
+
+def test_libraries_find_the_server():
+    """By the handler of SIGTERM, as uvicorn's: so sse-starlette learns that it should end its streams."""
+    one, two = (fastasgi.Server(fastasgi.Config(app, log_config=None)) for _ in range(2))
+    with one.capture_signals(), two.capture_signals():
+        handler = signal.getsignal(signal.SIGTERM)
+        assert handler.__self__.should_exit is False
+        signal.raise_signal(signal.SIGTERM)
+        assert handler.__self__.should_exit is True
+        assert one.should_exit and two.should_exit
 
 
 async def test_elsewhere_nobody_sets_it():
