@@ -32,7 +32,7 @@ def contender(name, version="1.0"):
 
 
 def machine(cpu="Abacus 3000"):
-    return Machine(cpu=cpu, cores=2, is_virtual=True, kernel="Linux 6.1", libc="glibc 2.36", load_average=0.25)
+    return Machine(cpu=cpu, cores=2, is_virtual=True, kernel="6.1", libc="glibc 2.36", load_average=0.25)
 
 
 def plain_table():

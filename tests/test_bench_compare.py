@@ -31,9 +31,14 @@ def test_a_change_counts_when_the_quartiles_lie_apart(old, new, verdict):
     assert change_between(run_of(*old), run_of(*new)).verdict == verdict
 
 
+def test_too_few_rounds_say_nothing():
+    assert change_between(run_of(10.0, 10.0), run_of(20.0, 20.0, 20.0)).verdict == "too few rounds"
+    assert "too few rounds" in terminal.render_comparison(compare.compare(run_of(10.0), run_of(20.0)))
+
+
 def test_more_throughput_is_better():
     def run(answers):
-        rows = [bench_run.row("fastasgi", 1.0, 1.0, answers=answers)]
+        rows = [bench_run.row("fastasgi", 1.0, 1.0, 1.0, answers=answers)]
         return bench_run.run([Table(scenario="d", title="d", unit="throughput", payload_bytes=1 << 20, rows=rows)])
 
     assert change_between(run(100), run(200)).verdict == "better"
@@ -41,7 +46,7 @@ def test_more_throughput_is_better():
 
 
 def test_a_slower_machine_shows_in_the_reference():
-    found = change_between(run_of(10.0, 10.0), run_of(20.0, 20.0, reference=(80.0, 80.0)))
+    found = change_between(run_of(10.0, 10.0, 10.0), run_of(20.0, 20.0, 20.0, reference=(80.0, 80.0, 80.0)))
     assert found.verdict == "worse"
     assert found.new_beside == pytest.approx(found.old_beside, rel=0.05)
 
@@ -68,7 +73,7 @@ def test_runs_that_are_unlike_say_so():
 
 
 def test_the_comparison_as_text_and_as_markdown():
-    found = compare.compare(run_of(10.0, reference=[40.0]), run_of(8.0, reference=[40.0]))
+    found = compare.compare(run_of(*[10.0] * 3, reference=[40.0] * 3), run_of(*[8.0] * 3, reference=[40.0] * 3))
     text = terminal.render_comparison(found)
     assert next(line.split() for line in text.splitlines() if line.startswith("plain/fastasgi")) == [
         "plain/fastasgi", "10.0", "us", "8.0", "us", "-20.0%", "0.25", "->", "0.20", "better"

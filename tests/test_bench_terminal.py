@@ -62,7 +62,7 @@ def test_refused_are_named_at_the_end_and_nowhere_else():
 def test_every_unit_has_its_columns():
     text = terminal.render(RUN, width=132)
     assert "throughput, more is better" in text
-    assert line_of(text.partition("idle connections:")[2], "fastasgi").split()[:3] == ["fastasgi", "1.0", "0%"]
+    assert line_of(text.partition("idle connections:")[2], "fastasgi").split()[:3] == ["fastasgi", "1.0", "0.12"]
     assert "client-bound" in line_of(text.partition("WebSocket echo, 100 bytes:")[2], "fastasgi")
     assert line_of(text.partition("access log on:")[2], "fastasgi").split()[5:8] == ["10,000", "+1.0", "32"]
 

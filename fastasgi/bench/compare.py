@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from . import figures
 from .model import OURS, REFERENCE, Row, Run, Table
 
-TEST = "significant: the quartiles of the old and the new rounds do not overlap"
+FEWEST_ROUNDS = 3
+TEST = f"significant: the quartiles of the old and the new rounds, at least {FEWEST_ROUNDS}, do not overlap"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Change:
     old_beside: float | None
     """Over the reference server's figure of the same run."""
     new_beside: float | None
+    rounds: int
+    """Of the run that has fewer."""
 
     @property
     def relative(self) -> float:
@@ -37,12 +40,16 @@ class Change:
 
     @property
     def is_significant(self) -> bool:
-        """Whether the quartiles lie apart."""
+        """Whether the quartiles lie apart, of rounds enough to speak of quartiles."""
+        if self.rounds < FEWEST_ROUNDS:
+            return False
         return self.old_quartiles[1] < self.new_quartiles[0] or self.new_quartiles[1] < self.old_quartiles[0]
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse`, or `as before`."""
+        """`better`, `worse`, `as before`, or `too few rounds`."""
+        if self.rounds < FEWEST_ROUNDS:
+            return "too few rounds"
         if not self.is_significant:
             return "as before"
         return "better" if (self.new < self.old) == self.less_is_better else "worse"
@@ -102,6 +109,7 @@ def _change(old_table: Table, old_row: Row, table: Table, row: Row) -> Change:
         new_quartiles=figures.quartiles(after),
         old_beside=figures.ratio(old_table, row.contender, REFERENCE),
         new_beside=figures.ratio(table, row.contender, REFERENCE),
+        rounds=min(len(before), len(after)),
     )
 
 

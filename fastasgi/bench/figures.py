@@ -100,14 +100,18 @@ def ratio(table: Table, contender: str, other: str | None) -> float | None:
 
 
 def of_the_floor(table: Table, contender: str) -> float | None:
-    """How near a contender comes to the floor, 1.0 at it, less below it."""
+    """How near a contender comes to the floor, 1.0 at it, less below it; None of memory, where a floor says nothing."""
+    if table.unit == "connection":
+        return None
     if headline(table).less_is_better:
         return ratio(table, FLOOR, contender)
     return ratio(table, contender, FLOOR)
 
 
-def spread(found: list[float]) -> float:
-    """How far the rounds lie apart: (largest - smallest) / median; 0 for one round."""
+def spread(found: list[float]) -> float | None:
+    """How far the rounds lie apart: (largest - smallest) / median; None for one round."""
+    if len(found) < 2:
+        return None
     return (max(found) - min(found)) / median(found) if median(found) else 0.0
 
 
@@ -203,7 +207,7 @@ def conditions(run: Run) -> list[tuple[str, str]]:
     found = [
         (
             "Machine",
-            f"{machine.cpu}, {machine.cores} cores{virtual}; {machine.kernel}, {machine.libc}; load average"
+            f"{machine.cpu}, {machine.cores} cores{virtual}; kernel {machine.kernel}, {machine.libc}; load average"
             f" {machine.load_average:.2f} at the start",
         ),
         ("Python", ", ".join(value for value in python.values() if value)),

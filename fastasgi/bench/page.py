@@ -130,10 +130,7 @@ def _scenario(run: Run, table: Table) -> str:
     headline, name = figures.headline(table), _id(table.scenario)
     label = f"{headline.label[0].upper()}{headline.label[1:]}"
     rounds = max(len(row.samples) for row in figures.measured(table))
-    caption = (
-        f"{label}, {headline.direction}. Bars are medians of {rounds} rounds and begin at zero; whiskers go from the"
-        " smallest round to the largest."
-    )
+    caption = f"{label}, {headline.direction}. {_drawn(rounds)}"
     parts = [f'<section id="{escape(name)}">', f"<h2>{escape(table.title)}</h2>"]
     parts.append(
         f"<figure>{charts.scenario_chart(table, name)}<figcaption>{escape(caption)}</figcaption></figure>"
@@ -143,15 +140,20 @@ def _scenario(run: Run, table: Table) -> str:
     return "\n".join([*parts, *_latency(table, name), "</section>"])
 
 
+def _drawn(rounds: int) -> str:
+    if rounds == 1:
+        return "Bars are of one round and begin at zero; there is nothing to say how far rounds lie apart."
+    return f"Bars are medians of {rounds} rounds and begin at zero; whiskers go from the smallest round to the largest."
+
+
 def _latency(table: Table, name: str) -> list[str]:
     chart = charts.latency_chart(table, f"{name}-latency")
     if not chart:
         return []
     rate = f"{table.paced_rate:,.0f} {table.unit}s/s" if table.paced_rate else "a fixed rate"
     caption = (
-        f"The client asks on schedule, whether or not answers come, and counts from when a {table.unit} was due. Bars"
-        " are medians of the rounds and begin at zero; whiskers go from the smallest round to the largest. Less is"
-        " better."
+        f"The client asks on schedule, whether or not answers come, and counts from when a {table.unit} was due."
+        f" Less is better. {_drawn(max(len(row.paced) for row in figures.measured(table)))}"
     )
     head, rows = markdown.paced([table])
     head, rows = head[1:], [cells[1:] for cells in rows]  # the scenario is that of the section

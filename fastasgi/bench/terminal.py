@@ -45,7 +45,7 @@ def render_comparison(comparison: Comparison, *, width: int = 80, colours: bool 
     """What changed between two runs."""
     style = _style(colours)
     wide = max(NARROW, min(width, WIDEST))
-    colour = {"better": GREEN, "worse": RED, "as before": DIM}
+    colour = {"better": GREEN, "worse": RED, "as before": DIM, "too few rounds": YELLOW}
     rows = []
     for change in comparison.changes:
         told = [_cell(f"{number(change.old)} {change.unit}"), _cell(f"{number(change.new)} {change.unit}")]
