@@ -88,8 +88,8 @@ soak: build $(call tools,test)
 autobahn: build $(call tools,test)
 	$(PY) tests/autobahn/run.py $(ARGS)
 
-bench: build
-	$(PY) bench/compare.py $(ARGS)
+bench: build $(call tools,bench)
+	$(PY) -m fastasgi.bench $(ARGS)
 
 serve: build $(call tools,demo)
 	$(PY) -m fastasgi examples.demo:app --host $(HOST) --port $(PORT) $(ARGS)

@@ -23,7 +23,7 @@ VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 BESIDE = ("tests", "bench", "examples", "deploy", "docs", "pyproject.toml", "README.md", "CHANGELOG.md")
 QUICK = ("test_http1_wire.py", "test_channels.py", "test_cli.py", "test_scope.py", "test_lifespan.py")
 # About the tree, its sources and how they are built, not about what was installed.
-ABOUT_THE_TREE = ("behaviours", "bench", "build", "cython_rules", "documents", "hot_lines", "instructions", "layers",
+ABOUT_THE_TREE = ("behaviours", "build", "cython_rules", "documents", "hot_lines", "instructions", "layers",
                   "oracle", "request_oracle", "site", "snippets", "stubs")  # fmt: skip
 
 

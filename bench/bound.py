@@ -9,7 +9,7 @@ written. The kernel (`kernel.c`) does one recv of the request and one send of th
 other end is not waited for; there is no epoll and nobody to wake. Their sum is a bound: a server below it would answer
 without work of its own.
 
-`--against` takes what others were measured at (`compare.py`, same machine, same hour) and says what part of that the
+`--against` takes what others were measured at (`python -m fastasgi.bench`) and says what part of that the
 bound is. That part bounds the gates of a plain GET, at most 0.2 of uvicorn's CPU and 0.7 of peregrine's: where the
 bound alone is above them, no change to any server can reach them on that machine, and what is left between the bound
 and our own figure is all that is ours to save.
@@ -27,16 +27,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine import BATCHES, constant, find_app, make_scope, run_in_loop
-from load import compile_c
-from scenarios import SCENARIOS, Scenario, excerpt
+from engine import BATCHES, SCENARIOS, constant, find_app, make_scope, run_in_loop
+
+from fastasgi.bench.floor import compile_c
+from fastasgi.bench.scenarios import HttpScenario, excerpt
 
 BATCH_REQUESTS = 500
 CONNECTIONS = 64
 KERNEL_ROUNDS = 2000
 
 
-async def check(app: Callable[..., Any], scenario: Scenario) -> None:
+async def check(app: Callable[..., Any], scenario: HttpScenario) -> None:
     """Raise unless the application gives the scenario's body to a `send` that keeps it."""
     _, _, content = scenario.request.partition(b"\r\n\r\n")
     sent: list[bytes] = []
@@ -52,7 +53,7 @@ async def check(app: Callable[..., Any], scenario: Scenario) -> None:
         raise RuntimeError(f"expected {excerpt(scenario.body)}, got {excerpt(b''.join(sent))}")
 
 
-async def measure(scenario: Scenario) -> list[float]:
+async def measure(scenario: HttpScenario) -> list[float]:
     """Return microseconds of CPU per request, one figure for each batch."""
     loop = asyncio.get_running_loop()
     app, scope, base = find_app(scenario.app), make_scope(scenario.request), contextvars.copy_context()
@@ -73,13 +74,14 @@ async def measure(scenario: Scenario) -> list[float]:
     return figures
 
 
-def measure_kernel(scenario: Scenario, rounds: int = KERNEL_ROUNDS) -> tuple[float, float]:
+def measure_kernel(scenario: HttpScenario, rounds: int = KERNEL_ROUNDS) -> tuple[float, float]:
     """Return microseconds of CPU of a recv and a send of the scenario's bytes: best and median round."""
     with tempfile.TemporaryDirectory(prefix="fastasgi-bench-") as folder:
         request, answer = Path(folder) / "request", Path(folder) / "answer"
         request.write_bytes(scenario.request)
         answer.write_bytes(scenario.floor_answer)
-        command = [compile_c("kernel"), request, answer, str(CONNECTIONS), str(rounds)]
+        program = compile_c("kernel", sources=Path(__file__).resolve().parent)
+        command = [program, request, answer, str(CONNECTIONS), str(rounds)]
         run = subprocess.run(command, capture_output=True, text=True, check=True)
     best, median = (int(word) / 1000 for word in run.stdout.split())
     return best, median
@@ -104,15 +106,14 @@ def describe(name: str, app: list[float], kernel: tuple[float, float], against: 
 def main(arguments: list[str] | None = None) -> None:
     """Print one line for each scenario."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [name for name, scenario in SCENARIOS.items() if scenario.unit == "request" and not scenario.access_log]
-    parser.add_argument("--scenarios", default=",".join(names))
+    parser.add_argument("--scenarios", default=",".join(SCENARIOS))
     parser.add_argument("--against", type=others, default={}, metavar="NAME=US,...")
     options = parser.parse_args(arguments)
     if sys.version_info < (3, 12):
         parser.error("expected CPython 3.12 or newer: older ones have no eager tasks")
     for name in options.scenarios.split(","):
-        if name not in names:
-            parser.error(f"expected scenarios of {', '.join(names)}, got {name}")
+        if name not in SCENARIOS:
+            parser.error(f"expected scenarios of {', '.join(SCENARIOS)}, got {name}")
         kernel = measure_kernel(SCENARIOS[name])
         print(describe(name, run_in_loop(measure(SCENARIOS[name]), "uvloop"), kernel, options.against))
 

@@ -27,13 +27,19 @@ from typing import Any, Protocol
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import ws_apps
-from scenarios import SCENARIOS, Scenario, excerpt
+from fastasgi.bench.apps import websocket_app
+from fastasgi.bench.scenarios import HTTP, HttpScenario, excerpt
 
 TURN_REQUESTS = 16  # requests answered in one turn of the loop, as a poller with so many ready sockets
 HOPS_AT_MOST = 10  # turns that an application may take to answer
 BATCH_REQUESTS = 2000
 BATCHES = 15
+# Large bodies leave in parts, over several turns: what they cost is copying, which sockets measure better.
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in HTTP
+    if scenario.unit == "request" and scenario.name not in ("plain-log", "sse", "sleep", "workers")
+}
 WEBSOCKET = "websocket"
 HANDSHAKE = (
     b"GET /ws HTTP/1.1\r\nHost: localhost:8000\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -195,9 +201,9 @@ ENGINES = {"fastasgi": connect_fastasgi, "uvicorn": connect_uvicorn, "alone": co
 
 
 def find_app(name: str) -> Callable[..., Any]:
-    """Import an application, given as `module:name`."""
+    """Import an application of `fastasgi.bench.apps`, given as `module:name`."""
     module, _, attribute = name.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return getattr(importlib.import_module(f"fastasgi.bench.apps.{module}"), attribute)
 
 
 @dataclass(frozen=True)
@@ -216,7 +222,7 @@ def work_of(name: str) -> Work:
     if name == WEBSOCKET:
         masked = bytes(byte ^ MASK[at % 4] for at, byte in enumerate(MESSAGE))
         frame = bytes([0x81, 0x80 | len(MESSAGE)]) + MASK + masked
-        return Work(name, ws_apps.echo, HANDSHAKE, frame, check_echo)
+        return Work(name, websocket_app.echo, HANDSHAKE, frame, check_echo)
     scenario = SCENARIOS[name]
     return Work(name, find_app(scenario.app), b"", scenario.request, functools.partial(check, scenario))
 
@@ -267,7 +273,7 @@ async def answer_many(connection: Connection, request: bytes, requests: int) -> 
     return await asking.done
 
 
-def check(scenario: Scenario, answer: bytes) -> None:
+def check(scenario: HttpScenario, answer: bytes) -> None:
     """Raise unless this is the scenario's answer."""
     head, _, body = answer.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 200 ") or body != scenario.body:
@@ -325,10 +331,8 @@ def run_in_loop(coroutine, loop_name: str):
 def main(arguments: list[str] | None = None) -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    # Large bodies leave in parts, over several turns: what they cost is copying, which sockets measure better.
-    names = [name for name, scenario in SCENARIOS.items() if scenario.unit == "request"] + [WEBSOCKET]
     parser.add_argument("--engine", choices=ENGINES, default="fastasgi")
-    parser.add_argument("--scenario", choices=names, default="plain")
+    parser.add_argument("--scenario", choices=[*SCENARIOS, WEBSOCKET], default="plain")
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--time", action="store_true", help="print nanoseconds of CPU per request")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import apps
+from fastasgi.bench.apps import raw_app
 
 REQUESTS = 2000
 BATCHES = 25
@@ -45,9 +45,9 @@ def connect(loop: asyncio.AbstractEventLoop, believed: bool):
     from fastasgi.config import Config
 
     options = {"proxy_headers": believed, "forwarded_allow_ips": "127.0.0.1,10.0.0.0/8", "forwarded_fields": FIELDS}
-    config = Config(apps.plain, access_log=False, lifespan="off", **options)
+    config = Config(raw_app.plain, access_log=False, lifespan="off", **options)
     config.load()
-    runtime = Runtime(config, apps.plain, loop, handler_factory=Http1)
+    runtime = Runtime(config, raw_app.plain, loop, handler_factory=Http1)
     runtime.tick()
     return MemoryChannel(runtime, client=("10.0.0.1", 50000), server=("10.0.0.2", 8000), scheme="http")
 

@@ -1,46 +1,27 @@
-"""What an idle keep-alive connection costs: KiB of user memory each, and CPU of all of them together.
+"""What an idle keep-alive connection costs, by allocator: KiB of each, and CPU of all of them together.
 
     python bench/idle.py --python INTERPRETER --servers fastasgi,uvicorn,peregrine
     python bench/idle.py --connections 20000 --servers fastasgi
 
-Opens connections from several loopback addresses, asks once on each, and waits. Growth is taken from a first
-batch on, so that what a server allocates once is not charged to connections. The kernel's memory for both
-ends is told apart. Raises the limit of open files as far as the system lets it.
+As the scenario "idle" of `python -m fastasgi.bench`, with what malloc, pymalloc and the kernel hold told apart. The
+kernel's memory is that of both ends.
 """
 
-import argparse
 import json
-import os
-import resource
-import socket
 import sys
 import time
 from dataclasses import dataclass, replace
-from http.client import HTTPResponse
 from pathlib import Path
 
-from compare import choose
-from load import LoadFailed, compile_c
-from measure import Cpu, Memory, cpu_of, memory_of, slab_kib
-from report import markdown_table
-from scenarios import HOST, SCENARIOS, TIMEOUT_S, Scenario, encode_request, read_answer
-from servers import KINDS, Refused, RunningServer, ServerKind, ask
-from venvs import peers_python
+from common import ground_of, kinds_of, markdown_table, parser_of
 
-ADDRESSES = 8  # 127.0.0.1 to 127.0.0.8: each has ports for some 28,000 connections to one server
-FIRST_BATCH = 200
-SETTLE_S = 1.0
-SPARE_FILES = 500
-KEEP_ALIVE_S = 900
-LONGER = {  # how to keep each from closing the connections while we look
-    "fastasgi": ["--timeout-keep-alive", str(KEEP_ALIVE_S)],
-    "uvicorn": ["--timeout-keep-alive", str(KEEP_ALIVE_S)],
-    "granian": ["--http1-header-read-timeout", "60000", "--backpressure", "1000000"],
-    "peregrine": ["--keep-alive", str(KEEP_ALIVE_S * 1000), "--max-connections", "40000"],
-    "h2corn": ["--timeout-keep-alive", str(KEEP_ALIVE_S)],
-    "gunicorn": ["--keep-alive", str(KEEP_ALIVE_S), "--worker-connections", "1000000"],
-    "hypercorn": ["--keep-alive", str(KEEP_ALIVE_S)],
-}
+from fastasgi.bench.idle import FIRST_BATCH, SETTLE_S, SPARE_FILES, connections, is_open, raise_file_limit
+from fastasgi.bench.machine import Cpu, Memory, cpu_of, memory_of
+from fastasgi.bench.scenarios import IDLE, IdleScenario, encode_request
+from fastasgi.bench.servers import Refused, RunningServer
+from fastasgi.bench.verify import WrongAnswer, ask
+
+APPS = Path(__file__).resolve().parent  # holds idle_app.py
 MEMORY_REQUEST = encode_request("GET", "/memory", (("Host", "localhost"),))
 
 
@@ -70,51 +51,20 @@ class IdleResult:
     closed: int
 
 
-def raise_file_limit(files: int) -> int:
-    """Raise the limit of open files for us and for the servers we start; return what it is now."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < files:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-            return files
-        except (ValueError, PermissionError, OSError):
-            print(f"the system allows {hard} open files, {files} are wanted", file=sys.stderr)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(files, hard)), hard))
-    return min(files, hard)
-
-
-def open_connections(port: int, count: int, request: bytes, start: int) -> list[socket.socket]:
-    """Open so many connections and take one answer on each."""
-    opened = []
-    for number in range(start, start + count):
-        connection = socket.socket()
-        connection.settimeout(TIMEOUT_S)
-        # Without this option every bind takes a port for all peers at once.
-        connection.setsockopt(socket.IPPROTO_IP, getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24), 1)
-        connection.bind((f"127.0.0.{1 + number % ADDRESSES}", 0))
-        connection.connect((HOST, port))
-        connection.sendall(request)
-        read_answer(HTTPResponse(connection))
-        opened.append(connection)
-    return opened
-
-
-def is_open(connection: socket.socket) -> bool:
-    """Tell whether the server has kept this connection."""
-    connection.setblocking(False)
-    try:
-        return connection.recv(1, socket.MSG_PEEK) != b""
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
+def slab_kib() -> int:
+    """Return the kernel's slab memory, which holds sockets, files and epoll items."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("Slab:"):
+            return int(line.split()[1])
+    return 0
 
 
 def held_by(server: RunningServer) -> Held:
     """Return what the server holds now; the allocators' figures come from the application inside it."""
     allocators: dict[str, int | None] = {}
-    if server.kind.name != "floor":
-        allocators = json.loads(ask(server.port, MEMORY_REQUEST)[0].body)
+    if not server.kind.is_floor:
+        (answer,) = ask(server.port, MEMORY_REQUEST)
+        allocators = json.loads(answer.body)
     time.sleep(SETTLE_S)
     return Held(memory_of(server.pids), slab_kib(), allocators)
 
@@ -125,24 +75,20 @@ def per_connection(before: Held, after: Held, count: int, name: str) -> float | 
     return None if first is None or second is None else (second - first) / count
 
 
-def measure(server: RunningServer, count: int, seconds: float) -> IdleResult:
+def measure(server: RunningServer, scenario: IdleScenario, seconds: float) -> IdleResult:
     """Open the connections, let them idle, and return what they cost."""
-    request = server.scenario.request
-    connections = open_connections(server.port, FIRST_BATCH, request, 0)
-    try:
+    count = scenario.connections
+    with connections(server, scenario, range(FIRST_BATCH)) as first:
         before = held_by(server)
-        connections += open_connections(server.port, count, request, FIRST_BATCH)
-        after = held_by(server)
-        pids = server.pids
-        cpu = cpu_of(pids)
-        time.sleep(seconds)
-        used = cpu_of(pids) - cpu
-        closed = sum(not is_open(connection) for connection in connections)
-    finally:
-        for connection in connections:
-            connection.close()
+        with connections(server, scenario, range(FIRST_BATCH, FIRST_BATCH + count)) as opened:
+            after = held_by(server)
+            pids = server.pids
+            cpu = cpu_of(pids)
+            time.sleep(seconds)
+            used = cpu_of(pids) - cpu
+            closed = sum(not is_open(connection) for connection in (*first, *opened))
     return IdleResult(
-        connections=len(connections),
+        connections=FIRST_BATCH + count,
         at_rest_kib=before.memory.pss_kib,
         pss=(after.memory.pss_kib - before.memory.pss_kib) * 1024 / count,
         uss=(after.memory.uss_kib - before.memory.uss_kib) * 1024 / count,
@@ -154,17 +100,6 @@ def measure(server: RunningServer, count: int, seconds: float) -> IdleResult:
         seconds=seconds,
         closed=closed,
     )
-
-
-def lasting(kind: ServerKind) -> ServerKind:
-    """Return the server with a keep-alive timeout that outlasts the measurement; the application comes last."""
-
-    def command(place) -> list[str]:
-        words = kind.command(place)
-        more = LONGER.get(kind.name, [])
-        return [words[0], *more, *words[1:]] if words[0] != str(place.python) else [*words, *more]
-
-    return replace(kind, command=command)
 
 
 def row(name: str, result: IdleResult) -> list[str]:
@@ -185,29 +120,21 @@ HEAD += ["pymalloc KiB each", "Python blocks each", "kernel KiB each (both ends)
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--python", type=Path, default=Path(sys.executable))
-    add("--servers", default="floor,fastasgi,uvicorn,granian,peregrine", help=f"of {','.join(KINDS)}")
-    add("--connections", type=int, default=10_000)
-    add("--seconds", type=float, default=5, help="how long to watch the CPU of idle connections")
-    add("--wheel", help="measure this wheel or requirement, not this checkout")
-    add("--server-core", type=int, default=0)
-    add("--no-pin", action="store_true")
+    parser = parser_of(__doc__, "floor,fastasgi,uvicorn,granian,peregrine")
+    parser.add_argument("--connections", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=5, help="how long to watch the CPU of idle connections")
     options = parser.parse_args(arguments)
     limit = raise_file_limit(options.connections + FIRST_BATCH + SPARE_FILES)
     count = min(options.connections, limit - FIRST_BATCH - SPARE_FILES)
-    core = None if options.no_pin or (os.cpu_count() or 1) < 2 else options.server_core
-    floor, python = compile_c("floor"), peers_python(options.python, wheel=options.wheel)
-    scenario: Scenario = replace(SCENARIOS["plain"], app="apps:idle")
+    kinds, ground = kinds_of(options), ground_of(options, APPS)
+    scenario = replace(IDLE, app="idle_app:app", connections=count, reflects=False)
     rows = []
-    for kind in choose(options.servers, KINDS, "servers"):
-        place = {"python": python, "floor": floor, "core": core, "tree": not options.wheel}
+    for kind in kinds:
         try:
-            with RunningServer(lasting(kind), scenario, **place) as server:
+            with RunningServer(kind, scenario, ground) as server:
                 server.verify()
-                rows.append(row(kind.name, measure(server, count, options.seconds)))
-        except (Refused, LoadFailed, OSError) as error:
+                rows.append(row(kind.name, measure(server, scenario, options.seconds)))
+        except (Refused, WrongAnswer) as error:
             print(f"{kind.name}: {error}", file=sys.stderr)
     print(markdown_table(HEAD, rows))
 

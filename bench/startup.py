@@ -5,21 +5,20 @@
 Import time is the median of fresh interpreters, less that of one which imports only asyncio and uvloop.
 """
 
-import argparse
 import os
 import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from compare import choose
-from load import LoadFailed, compile_c
-from measure import memory_of
-from report import markdown_table
-from scenarios import SCENARIOS
-from servers import KINDS, ROOT, Refused, RunningServer, ServerKind
-from venvs import peers_python
+from common import ground_of, is_from_tree, kinds_of, markdown_table, parser_of
+
+from fastasgi.bench.contenders import Kind
+from fastasgi.bench.machine import memory_of
+from fastasgi.bench.scenarios import PLAIN
+from fastasgi.bench.servers import Ground, Refused, RunningServer
 
 ROUNDS = 11
 SETTLE_S = 1.0
@@ -41,15 +40,15 @@ def import_seconds(python: Path, statement: str, paths: str) -> float:
     command = [python, "-c", TIMED.format(statement)]
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
     if run.returncode:
-        raise LoadFailed(run.stderr.strip().splitlines()[-1])
+        raise Refused(run.stderr.strip().splitlines()[-1])
     return float(run.stdout)
 
 
-def import_ms(python: Path, kind: ServerKind, *, tree: bool) -> str:
+def import_ms(kind: Kind, ground: Ground) -> str:
     """Return the median milliseconds beyond asyncio and uvloop, interleaved with those."""
     if kind.name not in IMPORTS:
         return ""
-    paths = str(ROOT) if tree and kind.name == "fastasgi" else ""
+    paths, python = str(ground.tree) if is_from_tree(kind, ground) else "", ground.python
     statement = f"{BASE}\nimport {IMPORTS[kind.name]}"
     import_seconds(python, statement, paths)  # writes bytecode
     rounds = [
@@ -58,9 +57,9 @@ def import_ms(python: Path, kind: ServerKind, *, tree: bool) -> str:
     return f"{statistics.median(rounds) * 1000:.0f}"
 
 
-def at_rest(kind: ServerKind, python: Path, floor: Path, *, tree: bool) -> list[str]:
+def at_rest(kind: Kind, ground: Ground) -> list[str]:
     """Return processes, PSS and USS in MiB after the first answers."""
-    with RunningServer(kind, SCENARIOS["plain"], python=python, floor=floor, core=None, tree=tree) as server:
+    with RunningServer(kind, PLAIN, replace(ground, core=None)) as server:
         server.verify()
         time.sleep(SETTLE_S)
         pids = server.pids
@@ -70,19 +69,13 @@ def at_rest(kind: ServerKind, python: Path, floor: Path, *, tree: bool) -> list[
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--python", type=Path, default=Path(sys.executable))
-    parser.add_argument("--servers", default="floor,fastasgi,uvicorn,granian,peregrine")
-    parser.add_argument("--wheel", help="measure this wheel or requirement, not this checkout")
-    options = parser.parse_args(arguments)
-    python, floor = peers_python(options.python, wheel=options.wheel), compile_c("floor")
-    tree = not options.wheel
+    options = parser_of(__doc__, "floor,fastasgi,uvicorn,granian,peregrine").parse_args(arguments)
+    kinds, ground = kinds_of(options), ground_of(options)
     rows = []
-    for kind in choose(options.servers, KINDS, "servers"):
+    for kind in kinds:
         try:
-            cells = at_rest(kind, python, floor, tree=tree)
-            rows.append([kind.name, *cells, import_ms(python, kind, tree=tree)])
-        except (Refused, LoadFailed) as error:
+            rows.append([kind.name, *at_rest(kind, ground), import_ms(kind, ground)])
+        except Refused as error:
             print(f"{kind.name}: {error}", file=sys.stderr)
     print(markdown_table(["server", "processes", "PSS MiB", "USS MiB", "import ms beyond asyncio, uvloop"], rows))
 

@@ -16,16 +16,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
-from compare import choose
-from load import LoadFailed, compile_c, pinned, require_tools, run_wrk
-from report import markdown_table
-from scenarios import HOST, SCENARIOS, Scenario
-from servers import KINDS, Refused, RunningServer, ServerKind
-from venvs import peers_python
+from common import ground_of, kinds_of, markdown_table, parser_of
 
-BENCH = Path(__file__).resolve().parent
+from fastasgi.bench._load import LoadFailed
+from fastasgi.bench.clients import Load, run_wrk, wrk_command
+from fastasgi.bench.contenders import Kind
+from fastasgi.bench.machine import starting_on
+from fastasgi.bench.scenarios import HTTP, HttpScenario
+from fastasgi.bench.servers import Ground, Refused, RunningServer
+
+SCENARIOS = {scenario.name: scenario for scenario in HTTP}
 CALLS = (
     "epoll_wait epoll_pwait epoll_pwait2 epoll_ctl poll recvfrom recvmsg read readv sendto sendmsg write writev "
     "sendfile accept4 futex getpid clock_gettime"
@@ -81,15 +82,14 @@ def count_with_strace(pids: list[int], load: list[str]) -> tuple[dict[str, int],
 
 def measure(server: RunningServer, connections: int, options: argparse.Namespace) -> dict[str, float]:
     """Return calls per request by name, and 'all'."""
-    load_core = None if options.no_pin else options.load_core
-    run_wrk(server.port, server.scenario.request, seconds=1, connections=connections, core=load_core)
+    load = Load(options.seconds, 0, connections, None if options.no_pin else options.load_core)
+    request = SCENARIOS[options.scenario].request
+    run_wrk(server.port, request, load)
     count = count_with_perf if options.tool == "perf" else count_with_strace
-    with tempfile.NamedTemporaryFile(prefix="fastasgi-bench-", suffix=".http") as file:
-        file.write(server.scenario.request)
+    with tempfile.NamedTemporaryFile(prefix="fastasgi-bench-", suffix=".http") as file, starting_on(load.core):
+        file.write(request)
         file.flush()
-        load = ["wrk", "-t", "1", "-c", str(connections), "-d", f"{options.seconds}s"]
-        load += ["-s", str(BENCH / "load.lua"), f"http://{HOST}:{server.port}/", "--", file.name]
-        counts, output = count(server.pids, pinned(load, load_core))
+        counts, output = count(server.pids, wrk_command(server.port, file.name, load))
     found = re.search(r'"requests": (\d+)', output)
     if not found or not int(found.group(1)):
         raise LoadFailed(f"expected answers, wrk said {output}")
@@ -102,13 +102,10 @@ def describe(figures: dict[str, float]) -> str:
     return ", ".join(f"{name} {number:.2f}" for number, name in named if number >= 0.01)
 
 
-def run_server(kind: ServerKind, scenario: Scenario, options: argparse.Namespace, python: Path) -> list[list[str]]:
+def run_server(kind: Kind, scenario: HttpScenario, options: argparse.Namespace, ground: Ground) -> list[list[str]]:
     """Return the table's rows of one server."""
-    core = None if options.no_pin else options.server_core
-    floor = compile_c("floor")
-    tree = not options.wheel
     rows = []
-    with RunningServer(kind, scenario, python=python, floor=floor, core=core, tree=tree) as server:
+    with RunningServer(kind, scenario, ground) as server:
         server.verify()
         for connections in options.connections:
             figures = measure(server, connections, options)
@@ -118,30 +115,26 @@ def run_server(kind: ServerKind, scenario: Scenario, options: argparse.Namespace
 
 def main(arguments: list[str] | None = None) -> None:
     """Count and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "floor,fastasgi,uvicorn,granian,peregrine")
     add = parser.add_argument
-    add("--python", type=Path, default=Path(sys.executable))
-    add("--servers", default="floor,fastasgi,uvicorn,granian,peregrine", help=f"of {','.join(KINDS)}")
     add("--scenario", default="plain", choices=SCENARIOS)
     add("--connections", type=lambda text: [int(part) for part in text.split(",")], default=[1, 16])
     add("--seconds", type=int, default=2)
     add("--tool", choices=("auto", "perf", "strace"), default="auto")
-    add("--wheel", help="measure this wheel or requirement, not this checkout")
-    add("--server-core", type=int, default=0)
     add("--load-core", type=int, default=1)
-    add("--no-pin", action="store_true")
     options = parser.parse_args(arguments)
     options.no_pin = options.no_pin or (os.cpu_count() or 1) < 2
-    require_tools("wrk")
+    if shutil.which("wrk") is None:
+        sys.exit("bench: expected wrk to be installed")
     if options.tool == "auto":
         reason = why_no_perf()
         options.tool = "strace" if reason else "perf"
         print(f"counting with {options.tool}" + (f": {reason}" if reason else ""), file=sys.stderr)
-    python = peers_python(options.python, wheel=options.wheel)
+    kinds, ground = kinds_of(options), ground_of(options)
     rows: list[list[str]] = []
-    for kind in choose(options.servers, KINDS, "servers"):
+    for kind in kinds:
         try:
-            rows += run_server(kind, SCENARIOS[options.scenario], options, python)
+            rows += run_server(kind, SCENARIOS[options.scenario], options, ground)
         except (Refused, LoadFailed) as error:
             print(error, file=sys.stderr)
     print(markdown_table(["server", "connections", "system calls per request", "which"], rows))

@@ -1,10 +1,10 @@
-"""The benchmarks tell the truth: the floor answers, wrong answers are refused by name, figures add up.
+"""The benchmark tells the truth: wrong answers are refused by name, whoever gives them and whenever; figures add up.
 
-Bounded: no load, no peers from the index; servers are the floor program and small ones made here.
+Bounded: loads of a tenth of a second; servers are the floor program, our own, and `bench_server.py`.
 """
 
-import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -12,182 +12,173 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
 
-BENCH = Path(__file__).resolve().parent.parent / "bench"
-sys.path.insert(0, str(BENCH))
+if not sys.platform.startswith("linux"):
+    pytest.skip("the benchmark is for Linux", allow_module_level=True)
 
-import apps  # noqa: E402
-import bound  # noqa: E402
-import compare  # noqa: E402
-import engine  # noqa: E402
-import idle  # noqa: E402
-import load  # noqa: E402
-import measure  # noqa: E402
-import report  # noqa: E402
-import scenarios  # noqa: E402
-import servers  # noqa: E402
+from fastasgi.bench import (
+    clients,
+    contenders,
+    floor,
+    idle,
+    machine,
+    peers,
+    runner,
+    scenarios,
+    servers,
+)
+from fastasgi.bench.contenders import KINDS, Kind
+from fastasgi.bench.model import Row, Sample, Table
+from fastasgi.bench.scenarios import IDLE, PLAIN, SCENARIOS
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the benchmarks are for Linux")
+TESTS = Path(__file__).resolve().parent
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler is installed")
-
-PLAIN = scenarios.SCENARIOS["plain"]
-BY_LENGTH = [s for s in scenarios.SCENARIOS.values() if s.floor_body is None]
+HERE = servers.Ground(python=Path(sys.executable), tree=peers.tree())
 
 
 @pytest.fixture(scope="module")
-def floor(tmp_path_factory):
-    """The compiled floor program (with warnings as errors)."""
-    return load.compile_c("floor", tmp_path_factory.mktemp("bin"))
+def programs(tmp_path_factory):
+    """The compiled floor programs (with warnings as errors)."""
+    folder = tmp_path_factory.mktemp("bin")
+    return replace(HERE, floor=floor.compile_c("floor", folder), websocket_floor=floor.compile_c("wsfloor", folder))
 
 
-def run_floor(floor, scenario=PLAIN):
-    return servers.RunningServer(
-        servers.KINDS["floor"], scenario, python=Path(sys.executable), floor=floor, core=None
-    )
+class Silent:
+    """Progress that nobody sees; notes are kept."""
+
+    def __init__(self):
+        self.said, self.steps = [], 0
+
+    def doing(self, text):
+        pass
+
+    def advance(self, steps=1):
+        self.steps += steps
+
+    def say(self, line):
+        self.said.append(line)
 
 
-# ---------------------------------------------------------------------------------------- the floor
-@needs_compiler
-@pytest.mark.parametrize("scenario", scenarios.SCENARIOS.values(), ids=lambda scenario: scenario.name)
-def test_floor_gives_the_right_answer_of_every_scenario(floor, scenario):
-    with run_floor(floor, scenario) as server:
-        server.verify()
+def server_kind(how):
+    """A contender of this name that runs `bench_server.py`."""
+
+    def command(place):
+        return [str(place.python), str(TESTS / "bench_server.py"), str(place.port), place.app, how]
+
+    return Kind(how, None, "", "made for a test", command)
 
 
-@needs_compiler
-@pytest.mark.parametrize("name", ["plain", "echo"])
-def test_floor_counts_requests_cut_anywhere_and_pipelined(floor, name):
-    scenario = scenarios.SCENARIOS[name]
-    with run_floor(floor, scenario) as server, socket.create_connection((servers.HOST, server.port)) as peer:
-        peer.settimeout(5)
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        head = scenario.request.index(b"\r\n\r\n")
-        for cut in (1, 20, head, head + 1, head + 2, head + 3, head + 4, len(scenario.request) - 1):
-            peer.sendall(scenario.request[:cut])
-            time.sleep(0.002)  # not to wait for anything: so that the halves arrive apart
-            peer.sendall(scenario.request[cut:])
-            scenario.verify(scenarios.read_answer(HTTPResponse(peer)))
-        peer.sendall(scenario.request * 3 + scenario.request[:30])
-        received = b""
-        while len(received) < 3 * len(scenario.floor_answer):
-            received += peer.recv(65536)
-        assert received == scenario.floor_answer * 3
-        peer.sendall(scenario.request[30:])
-        scenario.verify(scenarios.read_answer(HTTPResponse(peer)))
+def short(ground=HERE, **changes):
+    return runner.Settings(**{
+        "ground": ground, "rounds": 1, "seconds": 0.1, "warm_up_s": 0.02, "connections": 4, "retries": 0, **changes
+    })  # fmt: skip
 
 
-@needs_compiler
-def test_floor_serves_a_slow_reader_whole_answers(floor):
-    scenario = scenarios.SCENARIOS["download"]
-    with run_floor(floor, scenario) as server, socket.create_connection((servers.HOST, server.port)) as peer:
-        peer.settimeout(5)
-        peer.sendall(scenario.request * 4)
-        want = len(scenario.floor_answer) * 4
-        received = bytearray()
-        while len(received) < want:
-            received += peer.recv(min(100_000, want - len(received)))
-        assert bytes(received) == scenario.floor_answer * 4
+def measure(kinds, chosen, settings):
+    """A whole run of these; the runner."""
+    running = runner.Runner(kinds, chosen, settings)
+    running.run(Silent())
+    return running
 
 
-@needs_compiler
-@pytest.mark.parametrize("words", [["--port", "x"], ["--port", "70000"], ["--host", "nowhere"], ["--what"]])
-def test_floor_refuses_bad_options(floor, words):
-    run = subprocess.run([floor, *words], capture_output=True, text=True, timeout=5)
-    assert run.returncode == 2 and run.stderr
+# --- wrong answers ----------------------------------------------------------------------------------------------------
 
 
-@needs_compiler
-def test_paced_client_reports_what_it_was_answered(floor):
-    with run_floor(floor) as server:
-        result = load.run_paced(
-            server.port, PLAIN.request, rate=500, seconds=0.2, connections=4, core=None
-        )
-    assert result.requests == 101
-    assert 0 < result.p50_us <= result.p99_us <= result.p999_us <= result.max_us
+def outcome(how, name, **changes):
+    """The row of a server that runs the scenario in this way."""
+    running = measure([server_kind(how)], [replace(SCENARIOS[name], **changes)], short())
+    (table,) = running.tables
+    (row,) = table.rows
+    return row
 
 
-# -------------------------------------------------------------------------------- wrong answers
-def kind_of(source):
-    """A server kind that runs this Python source with the port as its argument."""
-    return servers.ServerKind(
-        "liar", None, "made for a test", lambda place: [str(place.python), "-c", source, str(place.port)]
-    )
+@pytest.mark.parametrize("name", ["plain", "echo", "headers"])
+def test_server_that_answers_rightly_is_measured(name):
+    row = outcome("right", name)
+    assert row.refusal is None
+    (sample,) = row.samples
+    assert sample.answers > 10
+    assert sample.seconds >= 0.09
+    assert sample.memory_bytes > 1 << 20
+    assert 0 < sample.p50_us <= sample.p99_us <= sample.longest_us
 
 
-LIAR = """
-import socket, sys
-listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
-while True:
-    connection, _ = listener.accept()
-    while connection.recv(65536):
-        connection.sendall(b"HTTP/1.1 %s\\r\\n%scontent-length: 13\\r\\n\\r\\n%s")
-"""
+REFUSED = {
+    ("wrong", "plain"): "after [0-9]+ answers: expected b'Hello, World!' at byte 0 of the body",
+    ("short", "download"): "(closed|reset) the connection after [0-9]+ of 1048576 bytes of the body",
+    ("status", "plain"): "expected status 200, got b'HTTP/1.1 500 Oops",
+    ("closing", "plain"): "after [0-9]+ answers: the server (closed|reset)",
+    ("cached", "echo"): "expected 1024 bytes .*, got 1024 bytes",
+    ("late-cache", "echo"): "after [0-9]+ answers: expected this request's own nonce",
+    ("cached-bytes", "plain"): "the same one twice got the same answer: call 1 of the application, as from a cache",
+    ("cached", "headers"): "the same one twice got the same answer: call 1 of the application, as from a cache",
+    ("dropped", "plain"): r"expected the application to see the header \('cookie'",
+}
 
 
-def verify_liar(status, fields, body, scenario=PLAIN):
-    kind = kind_of(LIAR % (status, fields, body))
-    with servers.RunningServer(
-        kind, scenario, python=Path(sys.executable), floor=Path("floor"), core=None
-    ) as server:
-        server.verify()
+@pytest.mark.parametrize(("how", "name"), REFUSED, ids=[f"{how}, {name}" for how, name in REFUSED])
+def test_server_that_answers_wrongly_is_refused_by_name(how, name):
+    row = outcome(how, name)
+    assert row.samples == [] and not row.is_measured
+    assert re.match(f"{how} is refused for {name}: .*{REFUSED[how, name]}", row.refusal), row.refusal
 
 
-def test_server_with_the_right_answer_is_taken():
-    verify_liar("200 OK", "", "Hello, World!")
+def test_server_that_lacks_a_header_is_refused():
+    row = outcome("right", "plain", must_have=(("x-frame-options", "DENY"),))
+    assert re.match(r"right is refused for plain: expected the header \('x-frame-options', 'DENY'\)", row.refusal)
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "told"),
-    [("200 OK", "Hello, world?", "expected 13 bytes"), ("404 No", "Hello, World!", "expected status 200")],
-)
-def test_server_answering_wrongly_is_refused_by_name(status, body, told):
-    with pytest.raises(servers.Refused, match=rf"liar is refused for plain: WrongAnswer: {told}"):
-        verify_liar(status, "", body)
+def test_refused_server_is_out_and_the_others_go_on():
+    kinds = [server_kind("cached-bytes"), server_kind("right")]
+    running = runner.Runner(kinds, [PLAIN], short(rounds=2))
+    seen = Silent()
+    running.run(seen)
+    (table,) = running.tables
+    assert [len(row.samples) for row in table.rows] == [0, 2]
+    assert seen.steps == running.planned == 4
+    assert sum("cached-bytes is refused for plain" in line for line in seen.said) == 1
 
 
-def test_server_that_drops_headers_is_refused():
-    with pytest.raises(servers.Refused, match="liar is refused for headers: WrongAnswer: expected header"):
-        verify_liar("200 OK", "cache-control: no\\r\\n", "Hello, World!", scenarios.SCENARIOS["headers"])
+def test_server_that_works_out_of_sight_is_refused(monkeypatch):
+    monkeypatch.setattr(runner, "cpu_of", lambda pids: machine.Cpu(1.0, 1.0))
+    (table,) = measure([server_kind("right")], [PLAIN], short(seconds=0.3)).tables
+    assert "expected its processes to use CPU time, they used none" in table.rows[0].refusal
+
+
+def test_processes_that_start_during_a_round_are_counted(monkeypatch):
+    """The first look sees one process, the last one two."""
+    trees = [[1], [1, 2]]
+    used = {(1,): machine.Cpu(1.0, 0.5), (1, 2): machine.Cpu(3.0, 1.0)}
+    monkeypatch.setattr(servers, "process_tree", lambda root: trees.pop(0) if trees else [])
+    monkeypatch.setattr(runner, "cpu_of", lambda pids: used[tuple(pids)])
+    (table,) = measure([server_kind("right")], [PLAIN], short()).tables
+    (sample,) = table.rows[0].samples
+    assert (sample.user_s, sample.system_s) == (2.0, 0.5)
+
+
+def ending_kind(source):
+    return Kind("liar", None, "", "made for a test", lambda place: [sys.executable, "-c", source, str(place.port)])
 
 
 def test_server_that_ends_is_refused_with_what_it_said():
-    kind = kind_of("raise SystemExit('no such thing')")
-    place = {"python": Path(sys.executable), "floor": Path("floor"), "core": None}
+    kind = ending_kind("raise SystemExit('no such thing')")
     with (
         pytest.raises(servers.Refused, match="liar is refused for plain: it ended with code 1: no such thing"),
-        servers.RunningServer(kind, PLAIN, **place),
+        servers.RunningServer(kind, PLAIN, HERE),
     ):
         pytest.fail("it must not start")
 
 
-def test_refused_server_is_named_in_the_table_and_the_others_go_on(monkeypatch):
-    def run_round(kind, scenario, settings, row):
-        if kind.name == "uvicorn":
-            raise servers.Refused("uvicorn is refused for plain: WrongAnswer")
-        row.add(a_load(), measure.Cpu(0.5, 0.5), 0.0, 100)
-
-    monkeypatch.setattr(compare, "run_round", run_round)
-    kinds = [servers.KINDS[name] for name in ("floor", "uvicorn", "peregrine")]
-    settings = compare.Settings(Path("p"), Path("f"), 3, 1, 1, 64, 0, 1, True, 0.05, 0)
-    rows = compare.run_group([PLAIN], kinds, settings, lambda line: None)["plain"]
-    assert [len(row.cpu_us) for row in rows] == [3, 0, 3]
-    text = report.render({"run": a_run(), "tables": [compare.as_table(PLAIN, rows)]})
-    assert "- uvicorn is refused for plain: WrongAnswer" in text
-
-
 def test_nothing_of_a_server_is_left_when_its_block_ends():
-    kind = kind_of(
+    kind = ending_kind(
         "import os, socket, sys, time\n"
-        "socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
         "keep = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
         "os.fork()\ntime.sleep(60)"
     )
-    place = {"python": Path(sys.executable), "floor": Path("floor"), "core": None}
-    with servers.RunningServer(kind, PLAIN, **place) as server:
+    with servers.RunningServer(kind, PLAIN, HERE) as server:
         deadline = time.monotonic() + 5
         while len(server.pids) < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -199,26 +190,178 @@ def test_nothing_of_a_server_is_left_when_its_block_ends():
     assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
 
 
-# ------------------------------------------------------------------------------------ statistics
-def test_summary_of_rounds():
-    assert measure.summarize([3.0, 1.0, 2.0]) == {"median": 2.0, "min": 1.0, "max": 3.0, "spread": 1.0}
-    assert measure.spread([5.0]) == 0 and measure.spread([0.0, 0.0]) == 0
+def test_shown_command_names_no_place_of_the_machine():
+    server = servers.RunningServer(KINDS["uvicorn"], PLAIN, HERE)
+    server.__exit__(None, None, None)
+    assert server.shown_command.startswith("python -m uvicorn raw_app:plain --host 127.0.0.1 --port PORT --http ")
+    assert "/" not in server.shown_command
 
 
-def test_ratios_are_taken_round_by_round():
-    # A machine that was twice as slow in the second round changes no ratio.
-    assert measure.round_ratios([10.0, 20.0], [40.0, 80.0]) == [0.25, 0.25]
-    assert measure.round_ratios([1.0], [0.0]) == []
+# --- a round of each sort ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("share", "value"), [(0.0, 1), (0.5, 2), (0.51, 3), (0.75, 3), (0.99, 4), (1.0, 4)])
-def test_percentile_is_the_nearest_rank(share, value):
-    assert measure.percentile([1, 2, 3, 4], share) == value
+SMALLER = {"idle": {"connections": 20}, "ws-broadcast": {"sockets": 10, "broadcasts": 3}}
+QUICKLY = ("plain-log", "stream", "workers", "ws-100-deflate", "ws-broadcast", "idle", "django")  # of each sort one
 
 
-def test_percentile_of_nothing_is_an_error():
-    with pytest.raises(ValueError, match="at least one"):
-        measure.percentile([], 0.5)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICKLY else pytest.param(name, marks=pytest.mark.slow) for name in SCENARIOS]
+)
+def test_each_scenario_is_measured(name):
+    scenario = replace(SCENARIOS[name], **SMALLER.get(name, {}))
+    if scenario.needs:
+        pytest.importorskip(scenario.needs)
+    running = measure([KINDS["fastasgi"]], [scenario], short(seconds=0.05))
+    (table,) = running.tables
+    (row,) = table.rows
+    assert row.refusal is None
+    (sample,) = row.samples
+    assert (table.scenario, table.unit, table.payload_bytes) == (name, scenario.unit, scenario.payload_bytes)
+    assert running.commands["fastasgi"].startswith(f"python -m fastasgi {scenario.app} ")
+    if name == "idle":
+        assert sample.answers == 20
+    else:
+        assert sample.answers > 0 and sample.memory_bytes > 0 and sample.p50_us > 0
+
+
+@needs_compiler
+def test_floor_is_measured_and_tells_the_limit_of_the_client(programs):
+    running = measure([KINDS["floor"]], [PLAIN, SCENARIOS["ws-100"]], short(programs, seconds=0.05))
+    assert [len(row.samples) for table in running.tables for row in table.rows] == [1, 1]
+    assert running.client_limit > 100
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+@pytest.mark.time_limit(60)
+def test_wrk_is_used_where_asked():
+    (table,) = measure([server_kind("right")], [PLAIN], short(client="wrk")).tables
+    (sample,) = table.rows[0].samples
+    assert sample.seconds >= 0.9  # it counts in whole seconds
+    assert 0 < sample.p50_us <= sample.p90_us <= sample.p99_us
+
+
+def test_paced_rounds_follow():
+    (table,) = measure([server_kind("right")], [PLAIN], short(rate=200.0)).tables
+    (sample,) = table.rows[0].paced
+    assert table.paced_rate == 200
+    assert sample.answers == 20 and not sample.is_client_bound
+
+
+def test_half_is_half_of_the_slowest():
+    kinds = [server_kind("right"), replace(server_kind("right"), name="again")]
+    running = runner.Runner(kinds, [PLAIN], short(rate=0.0))
+    paced = []
+    running._measure = lambda kind, scenario, rate=None: (
+        paced.append((kind.name, rate)) or a_sample(answers={"right": 300, "again": 100}[kind.name])
+    )
+    running.run(Silent())
+    assert paced == [("right", None), ("again", None), ("right", 50.0), ("again", 50.0)]
+
+
+def a_sample(answers=1000, **changes):
+    return Sample(**{"seconds": 1.0, "answers": answers, "user_s": 0.5, "system_s": 0.5, **changes})
+
+
+def test_round_that_others_disturbed_is_taken_again():
+    running = runner.Runner([], [], short(retries=2))
+    taken = [a_sample(others_share=share) for share in (0.5, 0.2, 0.3, 0.0)]
+    running._take = lambda server, load: taken.pop(0)
+    assert running._quietest(None, None).others_share == 0.2
+    assert len(taken) == 1
+    running = runner.Runner([], [], short(retries=2))
+    taken = [a_sample(others_share=share) for share in (0.06, 0.04, 0.0)]
+    running._take = lambda server, load: taken.pop(0)
+    assert running._quietest(None, None).others_share == 0.04
+
+
+@pytest.mark.parametrize(
+    ("rate", "share", "limit", "name", "expected"),
+    [
+        (1000, 0.5, 2000.0, "plain", False),
+        (1000, 0.96, 2000.0, "plain", True),
+        (1000, 0.5, 1040.0, "plain", True),
+        (1000, 0.5, 1060.0, "plain", False),
+        (1000, 0.5, None, "plain", False),
+        (1000, 0.5, 1040.0, "download", False),
+        (1000, 0.5, 1040.0, "ws-100", False),
+        (1000, 0.96, None, "ws-100", True),
+    ],
+)
+def test_client_that_sets_the_rate_is_marked(rate, share, limit, name, expected):
+    running = runner.Runner([], [], short())
+    running.client_limit = limit
+    seen = clients.Seen(rate, 1.0, 0, 1.0, 1.0, 1.0, 1.0, 1.0, share)
+    assert running._is_client_bound(SCENARIOS[name], seen) is expected
+
+
+def test_access_log_is_measured_beside_the_row_without():
+    wanted = [SCENARIOS[name] for name in ("plain", "json", "plain-log")]
+    assert [[s.name for s in group] for group in runner.grouped(wanted)] == [["plain", "plain-log"], ["json"]]
+    assert [[s.name for s in group] for group in runner.grouped(wanted[1:])] == [["json"], ["plain-log"]]
+
+
+def test_sample_is_told_in_one_line():
+    table = Table(scenario="plain", title="", unit="request")
+    assert runner.shown(a_sample(), table).split() == ["1000.0", "us", "1,000/s"]
+    noisy = a_sample(others_share=0.25, is_client_bound=True)
+    assert runner.shown(noisy, table).endswith("/s, others 25%, client-bound")
+    memory = replace(table, unit="connection")
+    assert runner.shown(a_sample(answers=10, memory_bytes=20480), memory).split() == ["2.00", "KiB", "each"]
+
+
+def test_load_client_that_fails_blames_no_server(monkeypatch):
+    monkeypatch.setattr(clients, "GUARD_S", 0.0)
+    monkeypatch.setattr(clients, "STALL_S", 0.1)
+    load = clients.Load(0.0, 0.0, 1)
+    with (
+        pytest.raises(clients.ClientFailed, match="it said nothing"),
+        clients.Client([sys.executable, "-c", "input(); input()"], "plan\n", load),
+    ):
+        pytest.fail("it is not ready")
+
+
+# --- who and what -----------------------------------------------------------------------------------------------------
+
+
+def test_names_are_chosen_in_order_and_once():
+    assert contenders.choose(["b", " a", "b", ""], ["a", "b", "c"], "letters") == ["b", "a"]
+
+
+def test_unknown_name_is_told_with_the_nearest():
+    with pytest.raises(contenders.UnknownName, match=r"contenders of .*, got 'uvicron'; did you mean 'uvicorn'"):
+        contenders.choose(["uvicron"], KINDS, "contenders")
+
+
+def test_who_takes_part_where():
+    def names(scenario):
+        return {kind.name for kind in KINDS.values() if kind.takes_part(SCENARIOS[scenario])}
+
+    everywhere = {"fastasgi", "uvicorn", "granian", "peregrine", "h2corn", "gunicorn", "hypercorn"}
+    assert names("plain") == {*everywhere, "floor", "daphne"}
+    assert names("stream") == {*names("plain"), "floor-gathered"}
+    assert names("sleep") == {*everywhere, "daphne"}
+    assert names("workers") == everywhere
+    assert names("ws-100") == {*names("plain"), "picows", "socketify"}
+    assert names("ws-100-deflate") == {*everywhere, "daphne", "socketify"} - {"granian"}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+def test_commands_ask_for_what_the_scenario_is_about(kind):
+    def words(scenario):
+        place = contenders.Place(Path("python"), Path("floor"), 8123, scenario, scenario.app, Path("answer"))
+        return " ".join(kind.command(place))
+
+    plain = words(SCENARIOS["plain"])
+    assert "8123" in plain
+    if kind.has_http and not kind.is_floor:
+        assert "raw_app:plain" in plain
+        assert words(SCENARIOS["plain-log"]) != plain, "the access log is on"
+        assert kind.install and kind.settings
+    if kind.has_workers and kind.has_http and not kind.is_floor:
+        assert "--workers 2" in words(SCENARIOS["workers"])
+
+
+# --- the kernel's figures ---------------------------------------------------------------------------------------------
 
 
 def test_cpu_time_counts_the_whole_tree():
@@ -228,160 +371,81 @@ def test_cpu_time_counts_the_whole_tree():
     )
     try:
         deadline = time.monotonic() + 10
-        used = measure.Cpu(0, 0)
+        used = machine.Cpu(0, 0)
         while used.total_s < 0.26 and time.monotonic() < deadline:
             time.sleep(0.02)
-            used = measure.cpu_of(measure.process_tree(child.pid))
+            used = machine.cpu_of(machine.process_tree(child.pid))
         assert used.total_s >= 0.26  # two burn 0.15 s each; the kernel counts in ticks of 10 ms
     finally:
         child.communicate(b"\n\n", timeout=5)
 
 
 def test_memory_of_this_process_is_seen():
-    memory = measure.memory_of([os.getpid()])
+    memory = machine.memory_of([os.getpid()])
     assert 0 < memory.uss_kib <= memory.pss_kib
 
 
-# ------------------------------------------------------------------------------------ the tables
-def a_load(requests=1000):
-    return load.LoadResult(requests, 1.0, 1000, 10, 20, 30, 40)
+def test_what_is_started_runs_on_the_core_asked_for():
+    own = os.sched_getaffinity(0)
+    core = min(own)
+    with machine.starting_on(core):
+        said = subprocess.run(
+            [sys.executable, "-c", "import os; print(os.sched_getaffinity(0))"], capture_output=True, text=True
+        )
+    assert said.stdout.strip() == str({core})
+    assert os.sched_getaffinity(0) == own
 
 
-def a_run():
-    return {
-        "date": "2026-11-22T12:00:00+00:00",
-        "command": "python bench/compare.py",
-        "machine": measure.describe_machine(),
-        "python": {"python": "3.13.0", "compiler": "GCC", "config_args": ""},
-        "packages": {"uvicorn": "0.54.0"},
-        "settings": {"server_core": 0, "connections": 64, "rounds": 3, "seconds": 1},
-        "how": {"floor": "C"},
-    }
+def test_machine_is_described():
+    found = machine.describe_machine()
+    assert found.cpu and found.cores >= 1 and found.kernel and found.load_average >= 0
 
 
-def a_row(server, cpu_us, rate=1000.0):
-    names = ("user_us", "system_us", "p50_us", "p99_us", "p999_us", "others_share", "pss_kib")
-    return {
-        "server": server,
-        "command": f"{server} run",
-        "refused": None,
-        "cpu_us": cpu_us,
-        "rate": [rate] * len(cpu_us),
-        "paced": {},
-        **{name: [0.0] * len(cpu_us) for name in names},
-    }
-
-
-def test_table_holds_the_ratios_of_the_run():
-    rows = [
-        a_row("floor", [5.0]),
-        a_row("fastasgi", [10.0]),
-        a_row("uvicorn", [50.0]),
-        a_row("granian", [40.0]),
-        a_row("peregrine", [20.0]),
-    ]
-    table = {**compare.as_table(PLAIN, []), "rows": rows}
-    assert report.best_peer(table) == "peregrine"
-    text = report.render({"run": a_run(), "tables": [table]})
-    summary = next(line for line in text.splitlines() if line.startswith("| plain GET"))
-    assert summary.split(" | ")[1:] == [
-        "5.0 us", "10.0 us", "50.0 us", "0.20 x", "peregrine 20.0 us", "0.50 x", "50%", "0.10 x |"
-    ]  # fmt: skip
-
-
-def test_throughput_counts_the_other_way_round():
-    rows = [
-        a_row("floor", [1.0], 2048.0),
-        a_row("fastasgi", [1.0], 1024.0),
-        a_row("uvicorn", [1.0], 256.0),
-        a_row("granian", [9.0], 512.0),
-    ]
-    table = {**compare.as_table(scenarios.SCENARIOS["download"], []), "rows": rows}
-    assert report.best_peer(table) == "granian"
-    assert report.of_the_floor(table, "fastasgi") == 0.5
-    assert "1024 MiB/s" in report.render({"run": a_run(), "tables": [table]})
-
-
-def test_access_log_is_measured_beside_the_row_without():
-    wanted = [scenarios.SCENARIOS[name] for name in ("plain", "json", "plain-log")]
-    assert [[s.name for s in group] for group in compare.grouped(wanted)] == [["plain", "plain-log"], ["json"]]
-    assert [[s.name for s in group] for group in compare.grouped(wanted[1:])] == [["json"], ["plain-log"]]
-
-
-def test_any_error_that_wrk_counts_fails_the_run():
+def test_any_error_that_wrk_counts_refuses_the_server():
     good = {
         **dict.fromkeys(("connect_errors", "read_errors", "write_errors", "status_errors", "timeouts"), 0),
-        **dict.fromkeys(("duration_us", "bytes", "p50_us", "p99_us", "p999_us", "max_us"), 1),
+        **dict.fromkeys(("bytes", "p50_us", "p90_us", "p99_us", "p999_us", "max_us"), 1),
+        "duration_us": 2_000_000,
         "requests": 10,
     }
-    assert load.parse_wrk(good).requests == 10
+    assert clients.parse_wrk(good, 1.0).answers == 10
+    assert clients.parse_wrk(good, 1.0).client_share == 0.5
     for name in ("read_errors", "status_errors", "timeouts"):
-        with pytest.raises(load.LoadFailed, match=name):
-            load.parse_wrk({**good, name: 1})
-    with pytest.raises(load.LoadFailed, match="none"):
-        load.parse_wrk({**good, "requests": 0})
+        with pytest.raises(clients.LoadFailed, match=name):
+            clients.parse_wrk({**good, name: 1}, 1.0)
+    with pytest.raises(clients.LoadFailed, match="none"):
+        clients.parse_wrk({**good, "requests": 0}, 1.0)
 
 
-# ------------------------------------------------------------------------------------ the requests
-def test_browser_like_head_is_about_450_bytes():
-    assert 430 <= len(PLAIN.request) <= 470
-    assert len(scenarios.BROWSER_HEADERS + scenarios.MORE_HEADERS) == 20
-    assert len({name.lower() for name, _ in scenarios.BROWSER_HEADERS + scenarios.MORE_HEADERS}) == 20
+# --- idle connections -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scenario", BY_LENGTH, ids=lambda scenario: scenario.name)
-def test_floor_answer_says_its_own_length(scenario):
-    head, _, body = scenario.floor_answer.partition(b"\r\n\r\n")
-    assert f"content-length: {len(body)}".encode() in head
-
-
-@pytest.mark.parametrize("app", ["plain", "json", "headers", "echo", "upload", "download", "stream", "idle"])
-async def test_application_gives_its_scenario_s_answer(app):
-    scenario = scenarios.SCENARIOS.get(app, PLAIN)
-    messages = [
-        {"type": "http.request", "body": part, "more_body": more}
-        for part, more in halves(scenario.request.partition(b"\r\n\r\n")[2])
-    ]
-    sent = []
-
-    async def receive():
-        return messages.pop(0)
-
-    async def send(message):
-        sent.append(message)
-
-    await getattr(apps, app)({"type": "http", "path": "/", "headers": []}, receive, send)
-    fields = [(name.decode(), value.decode()) for name, value in sent[0]["headers"]]
-    body = b"".join(message["body"] for message in sent[1:])
-    scenario.verify(scenarios.Answer(sent[0]["status"], fields, body))
-
-
-def halves(body):
-    middle = len(body) // 2
-    return [(body[:middle], True), (body[middle:], False)]
-
-
-async def test_application_refuses_other_scopes():
-    with pytest.raises(NotImplementedError, match="lifespan"):
-        await apps.plain({"type": "lifespan"}, None, None)
-
-
-def test_application_tells_what_its_allocators_hold():
-    held = apps.pymalloc_bytes()
-    assert held is None or held > 1000
-
-
-# ------------------------------------------------------------------------------ idle connections
 @needs_compiler
-def test_idle_connections_are_counted_and_found_open(floor):
-    with run_floor(floor) as server:
-        opened = idle.open_connections(server.port, 20, PLAIN.request, 0)
-        try:
-            assert all(idle.is_open(connection) for connection in opened)
-            assert len({connection.getsockname()[0] for connection in opened}) == idle.ADDRESSES
-        finally:
-            for connection in opened:
-                connection.close()
+def test_idle_connections_are_counted_and_found_open(programs):
+    with (
+        servers.RunningServer(KINDS["floor"], IDLE, programs) as server,
+        idle.connections(server, IDLE, range(20)) as opened,
+    ):
+        assert all(idle.is_open(connection) for connection in opened)
+        assert len({connection.getsockname()[0] for connection in opened}) == idle.ADDRESSES
+
+
+def test_server_that_closes_idle_connections_is_refused(monkeypatch):
+    monkeypatch.setattr(idle, "FIRST_BATCH", scenarios.KIB // 256)
+    kind = ending_kind(
+        "import socket, sys, threading\n"
+        "listener = socket.create_server(('127.0.0.1', int(sys.argv[1])), backlog=64)\n"
+        "def serve(sock):\n"
+        "    while sock.recv(65536):\n"
+        "        sock.sendall(b'HTTP/1.1 200 OK\\r\\ncontent-length: 13\\r\\n\\r\\nHello, World!')\n"
+        "        threading.Timer(0.05, sock.shutdown, [socket.SHUT_RDWR]).start()\n"
+        "while True:\n"
+        "    threading.Thread(target=serve, args=[listener.accept()[0]], daemon=True).start()\n"
+    )
+    scenario = replace(IDLE, connections=6, reflects=False)
+    (table,) = measure([kind], [scenario], short()).tables
+    told = "liar is refused for idle: expected 10 idle connections to be kept, it closed [0-9]"
+    assert re.match(told, table.rows[0].refusal)
 
 
 def test_closed_connection_is_noticed():
@@ -397,82 +461,6 @@ def test_closed_connection_is_noticed():
         assert not idle.is_open(peer)
 
 
-def test_growth_is_per_connection_and_unknown_stays_unknown():
-    before = idle.Held(measure.Memory(0, 0), 0, {"malloc": 1000, "pymalloc": None})
-    after = replace(before, allocators={"malloc": 3000, "pymalloc": 5})
-    assert idle.per_connection(before, after, 10, "malloc") == 200
-    assert idle.per_connection(before, after, 10, "pymalloc") is None
-
-
-# ------------------------------------------------------------------------------------ the engine
-async def test_engine_rejects_a_wrong_answer():
-    class Wrong:
-        def feed(self, data):
-            self.output = b"HTTP/1.1 500 Oops\r\n\r\n"
-
-        def take_output(self):
-            return self.output
-
-    with pytest.raises(RuntimeError, match="expected 200"):
-        engine.check(PLAIN, await engine.answer_one(Wrong(), PLAIN.request))
-
-
-async def test_engine_does_not_wait_for_ever():
-    class Silent:
-        def feed(self, data):
-            pass
-
-        def take_output(self):
-            return b""
-
-    with pytest.raises(RuntimeError, match="turns of the loop"):
-        await engine.answer_one(Silent(), PLAIN.request)
-
-
-@pytest.mark.parametrize(
-    "name", ["plain", "echo", "fastapi", pytest.param("websocket", marks=pytest.mark.leaves("tasks"))]
-)
-@pytest.mark.parametrize("kind", ["fastasgi", "alone"])
-async def test_engine_gives_right_answers(kind, name):
-    if kind == "alone" and (name == "websocket" or sys.version_info < (3, 12)):
-        pytest.skip("the application alone speaks HTTP, and is started as CPython 3.12 and later can")
-    await engine.run(kind, engine.work_of(name), 3)
-
-
-async def test_engine_knows_a_wrong_frame():
-    with pytest.raises(RuntimeError, match="in a frame"):
-        engine.check_echo(b"\x81\x02no")
-
-
-# ------------------------------------------------------------------------------------ the bound
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="no eager tasks before CPython 3.12")
-@pytest.mark.parametrize("name", ["plain", "json", "headers", "echo", "fastapi"])
-async def test_bound_runs_each_application_to_its_end(name, monkeypatch):
-    monkeypatch.setattr(bound, "BATCHES", 2)
-    monkeypatch.setattr(bound, "BATCH_REQUESTS", 3)
-    assert all(figure > 0 for figure in await bound.measure(scenarios.SCENARIOS[name]))
-
-
-async def test_bound_refuses_an_application_that_answers_wrongly():
-    with pytest.raises(RuntimeError, match="expected"):
-        await bound.check(engine.find_app(PLAIN.app), replace(PLAIN, body=b"Hello, nobody"))
-
-
-@needs_compiler
-@pytest.mark.parametrize("name", ["plain", "echo"])
-def test_the_kernels_part_of_the_bound(name, tmp_path, monkeypatch):
-    monkeypatch.setenv("FASTASGI_BENCH_HOME", str(tmp_path))
-    best, median = bound.measure_kernel(scenarios.SCENARIOS[name], rounds=20)
-    assert 0 < best <= median
-
-
-def test_the_bound_says_what_part_of_others_it_is():
-    against = bound.others("uvicorn=20,peregrine=12.5")
-    line = bound.describe("plain", [3.0, 2.0, 2.5], (2.0, 2.5), against)
-    assert line.endswith("bound 5.00 us of CPU per request, 0.25 x uvicorn, 0.40 x peregrine")
-
-
-def test_recorded_results_are_data_and_their_tables_are_generated():
-    for file in sorted((BENCH / "results").glob("*.json")):
-        text = file.with_suffix(".md").read_text()
-        assert report.render(json.loads(file.read_text())) == text, f"{file.name}: table was edited by hand"
+def test_rows_of_a_model_without_samples_are_not_measured():
+    assert not Row(contender="x").is_measured
+    assert not Row(contender="x", samples=[a_sample()], refusal="x is refused").is_measured

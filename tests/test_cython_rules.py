@@ -16,7 +16,7 @@ MAX_FUNCTION_LINES = 60
 CYTHON = sorted([*ROOT.glob("fastasgi/**/*.pyx"), *ROOT.glob("fastasgi/**/*.pxd")])
 PYX = [path for path in CYTHON if path.suffix == ".pyx"]
 C = sorted([*ROOT.glob("csrc/*.c"), *ROOT.glob("csrc/*.h")])
-BENCH_C = sorted(ROOT.glob("bench/*.c"))
+BENCH_C = sorted([*ROOT.glob("bench/*.c"), *ROOT.glob("fastasgi/bench/native/*.c")])
 PYTHON = sorted(
     path
     for folder in ("fastasgi", "csrc", "bench", "examples", "tests")

@@ -1,6 +1,6 @@
 """The peer `picows`: a library of frames over asyncio, without ASGI.
 
-    python bench/ws_picows.py PORT [echo|broadcast]
+    python -m picows_app PORT [echo|broadcast]
 """
 
 import sys

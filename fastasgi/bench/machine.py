@@ -1,11 +1,16 @@
-"""What is read from the kernel: CPU time and memory of a process tree, the machine; and the statistics."""
+"""What is read from the kernel and told to it: CPU time and memory of a process tree, the machine, which core."""
 
 import os
 import platform
-import statistics
+import signal
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from .model import Machine
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 KIB = 1024
@@ -90,44 +95,8 @@ def memory_of(pids: list[int]) -> Memory:
     return Memory(pss, uss)
 
 
-def slab_kib() -> int:
-    """Return the kernel's slab memory, which holds sockets, files and epoll items."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("Slab:"):
-            return int(line.split()[1])
-    return 0
-
-
-def spread(values: list[float]) -> float:
-    """Return how far values lie apart: (largest - smallest) / median; 0 for one value or a median of 0."""
-    middle = statistics.median(values)
-    return (max(values) - min(values)) / middle if middle else 0.0
-
-
-def summarize(values: list[float]) -> dict[str, float]:
-    """Return median, smallest, largest and spread of the rounds."""
-    return {
-        "median": statistics.median(values),
-        "min": min(values),
-        "max": max(values),
-        "spread": spread(values),
-    }
-
-
-def round_ratios(ours: list[float], theirs: list[float]) -> list[float]:
-    """Return ours / theirs, round by round: neighbours in time share the machine's mood."""
-    return [mine / other for mine, other in zip(ours, theirs) if other]
-
-
-def percentile(ordered: list[float], share: float) -> float:
-    """Return the value below or at which this share (0 .. 1) of sorted values lies (nearest rank)."""
-    if not ordered:
-        raise ValueError("expected at least one value, got none")
-    rank = max(1, -(-len(ordered) * share // 1))
-    return ordered[int(rank) - 1]
-
-
-def _first_line(command: list[str]) -> str | None:
+def first_line(command: list[str]) -> str | None:
+    """Return what a program says first, None if it is not there."""
     try:
         run = subprocess.run(command, capture_output=True, text=True)
     except OSError:
@@ -136,20 +105,50 @@ def _first_line(command: list[str]) -> str | None:
     return lines[0] if lines else None
 
 
-def describe_machine() -> dict[str, object]:
-    """Return what a reader needs to judge the figures: processor, cores, kernel, tools, load."""
-    cpu = platform.processor()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            cpu = line.partition(":")[2].strip()
-            break
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "hypervisor": "hypervisor" in Path("/proc/cpuinfo").read_text(),
-        "kernel": platform.release(),
-        "libc": " ".join(platform.libc_ver()),
-        "gcc": _first_line(["gcc", "--version"]),
-        "wrk": _first_line(["wrk", "-v"]),
-        "load_average": os.getloadavg()[0],
+def describe_machine() -> Machine:
+    """Return what a reader needs to judge the figures: processor, cores, kernel, load."""
+    text = Path("/proc/cpuinfo").read_text()
+    models = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    return Machine(
+        cpu=models[0] if models else platform.processor() or platform.machine(),
+        cores=os.cpu_count() or 1,
+        is_virtual="hypervisor" in text,
+        kernel=platform.release(),
+        libc=" ".join(platform.libc_ver()),
+        load_average=os.getloadavg()[0],
+    )
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM take effect at the end, as KeyboardInterrupt: for steps after which there is somebody who
+    ends what they have started."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals interrupt the main thread only
+        return
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, frame: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
     }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def starting_on(core: int | None) -> Iterator[None]:
+    """Have what is started meanwhile run on one core: a child takes its parent's cores over. None: wherever."""
+    if core is None:
+        yield
+        return
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, own)

@@ -15,8 +15,8 @@ function done(summary, latency, requests)
    io.write(string.format(
       '{"requests": %d, "duration_us": %d, "bytes": %d, "connect_errors": %d, "read_errors": %d, ' ..
       '"write_errors": %d, "status_errors": %d, "timeouts": %d, "mean_us": %.1f, "p50_us": %d, ' ..
-      '"p99_us": %d, "p999_us": %d, "max_us": %d}\n',
+      '"p90_us": %d, "p99_us": %d, "p999_us": %d, "max_us": %d}\n',
       summary.requests, summary.duration, summary.bytes, errors.connect, errors.read, errors.write,
-      errors.status, errors.timeout, latency.mean, latency:percentile(50), latency:percentile(99),
-      latency:percentile(99.9), latency.max))
+      errors.status, errors.timeout, latency.mean, latency:percentile(50), latency:percentile(90),
+      latency:percentile(99), latency:percentile(99.9), latency.max))
 end

@@ -1,4 +1,4 @@
-"""Raw ASGI applications for `ws_compare.py`: as little Python as each of them can be."""
+"""Raw ASGI applications for WebSocket scenarios: as little Python as each of them can be."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any

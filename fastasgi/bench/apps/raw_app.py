@@ -1,14 +1,14 @@
 """Raw ASGI applications, one per scenario of `scenarios.py`: as little Python as each of them can be.
 
-Each refuses what is not HTTP (servers run them with lifespan off where they have the switch). Their answers
-are fixed by the request, so that `scenarios.py` can tell a right answer from a wrong one.
+Each refuses what is not HTTP (servers run them with lifespan off where they have the switch). Their answers are fixed
+by the request, so that a right answer can be told from a wrong one. A request with a query string is answered by
+`reflect()`: what of it arrived, and how often that was asked. So a server cannot answer in the application's place.
 """
 
-import ctypes
+import asyncio
+import hashlib
+import itertools
 import json as jsonlib
-import os
-import sys
-import tempfile
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -22,9 +22,12 @@ JSON = {"id": 1042, "name": "Ada Lovelace", "tags": ["engine", "notes", "bernoul
 DOWNLOAD = bytes(range(256)) * 4 * KIB
 STREAM_PIECE = bytes(range(256)) * 40
 STREAM_PIECES = 100
+SLEEP_S = 0.01
+EVENTS = [b'id: %02d\nevent: tick\ndata: {"price": 9.75, "name": "lovelace"}\n\n' % number for number in range(30)]
 
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
 BYTES = (b"content-type", b"application/octet-stream")
+EVENT_STREAM = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
 
 TEN_HEADERS = [
     (b"content-type", b"text/plain; charset=utf-8"),
@@ -40,22 +43,42 @@ TEN_HEADERS = [
 ]
 
 
-def require_http(scope: Scope) -> None:
-    """Raise for lifespan and WebSocket scopes: the servers then go on without them."""
+_reflected = itertools.count(1)
+
+
+async def reflect(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with what arrived, and the number of this call: the same request twice has two answers.
+
+    Raises NotImplementedError for lifespan and WebSocket scopes: servers then go on without them.
+    """
     if scope["type"] != "http":
         raise NotImplementedError(f"this application serves http only, got {scope['type']}")
+    arrived = {
+        "call": next(_reflected),
+        "method": scope["method"],
+        "path": scope["path"],
+        "query": scope["query_string"].decode("latin-1"),
+        "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in scope["headers"]],
+        "body": hashlib.sha256(await read_body(receive)).hexdigest(),
+    }
+    body = jsonlib.dumps(arrived).encode()
+    start = [TEXT, (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": start})
+    await send({"type": "http.response.body", "body": body})
 
 
 async def plain(scope: Scope, receive: Receive, send: Send) -> None:
     """GET: 13 bytes of text."""
-    require_http(scope)
+    if scope["type"] != "http" or scope["query_string"]:
+        return await reflect(scope, receive, send)
     await send({"type": "http.response.start", "status": 200, "headers": [TEXT, (b"content-length", b"13")]})
     await send({"type": "http.response.body", "body": PLAIN})
 
 
 async def json(scope: Scope, receive: Receive, send: Send) -> None:
     """GET: a small document, encoded for each request by the standard library."""
-    require_http(scope)
+    if scope["type"] != "http" or scope["query_string"]:
+        return await reflect(scope, receive, send)
     body = jsonlib.dumps(JSON).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -63,21 +86,17 @@ async def json(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def headers(scope: Scope, receive: Receive, send: Send) -> None:
-    """GET with 20 request headers, answered with 10; at /check the answer is what arrived, for verification."""
-    require_http(scope)
-    if scope["path"] == "/check":
-        body = jsonlib.dumps([[n.decode("latin-1"), v.decode("latin-1")] for n, v in scope["headers"]]).encode()
-        start = [TEXT, (b"content-length", str(len(body)).encode())]
-    else:
-        body, start = PLAIN, TEN_HEADERS
-    await send({"type": "http.response.start", "status": 200, "headers": start})
-    await send({"type": "http.response.body", "body": body})
+    """GET with 20 request headers, answered with 10."""
+    if scope["type"] != "http" or scope["query_string"]:
+        return await reflect(scope, receive, send)
+    await send({"type": "http.response.start", "status": 200, "headers": TEN_HEADERS})
+    await send({"type": "http.response.body", "body": PLAIN})
 
 
 async def read_body(receive: Receive) -> bytes:
     """Return the whole request body."""
     message = await receive()
-    body = message.get("body", b"")
+    body: bytes = message.get("body", b"")
     if not message.get("more_body", False):
         return body
     parts = [body]
@@ -89,7 +108,8 @@ async def read_body(receive: Receive) -> bytes:
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     """POST: the body comes back."""
-    require_http(scope)
+    if scope["type"] != "http" or scope["query_string"]:
+        return await reflect(scope, receive, send)
     body = await read_body(receive)
     start = [BYTES, (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": start})
@@ -98,7 +118,8 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def upload(scope: Scope, receive: Receive, send: Send) -> None:
     """POST: the number of bytes that arrived; the body is let go piece by piece."""
-    require_http(scope)
+    if scope["type"] != "http" or scope["query_string"]:
+        return await reflect(scope, receive, send)
     total = 0
     more = True
     while more:
@@ -113,7 +134,8 @@ async def upload(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def download(scope: Scope, receive: Receive, send: Send) -> None:
     """GET: 1 MiB in one message."""
-    require_http(scope)
+    if scope["type"] != "http" or scope["query_string"]:
+        return await reflect(scope, receive, send)
     start = [BYTES, (b"content-length", str(len(DOWNLOAD)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": start})
     await send({"type": "http.response.body", "body": DOWNLOAD})
@@ -121,7 +143,8 @@ async def download(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def stream(scope: Scope, receive: Receive, send: Send) -> None:
     """GET: 100 messages of 10 KiB without a length, ended by an empty one, as frameworks do it."""
-    require_http(scope)
+    if scope["type"] != "http" or scope["query_string"]:
+        return await reflect(scope, receive, send)
     await send({"type": "http.response.start", "status": 200, "headers": [BYTES]})
     message = {"type": "http.response.body", "body": STREAM_PIECE, "more_body": True}
     for _ in range(STREAM_PIECES):
@@ -129,60 +152,20 @@ async def stream(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-class _Mallinfo2(ctypes.Structure):
-    """`struct mallinfo2` of glibc 2.33 and later; all fields in bytes or counts of chunks."""
-
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
-    ]
-
-
-def malloced_bytes() -> int | None:
-    """Return the bytes that this process holds from glibc's malloc, None where it cannot tell."""
-    try:
-        mallinfo2 = ctypes.CDLL(None).mallinfo2
-    except (OSError, AttributeError):
-        return None
-    mallinfo2.restype = _Mallinfo2
-    info = mallinfo2()
-    return info.uordblks + info.hblkhd
+async def sse(scope: Scope, receive: Receive, send: Send) -> None:
+    """GET: server-sent events, each a message of its own, and the end."""
+    if scope["type"] != "http" or scope["query_string"]:
+        return await reflect(scope, receive, send)
+    await send({"type": "http.response.start", "status": 200, "headers": EVENT_STREAM})
+    for event in EVENTS:
+        await send({"type": "http.response.body", "body": event, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def pymalloc_bytes() -> int | None:
-    """Return the bytes in allocated blocks of CPython's small-object allocator (parsed from its debug text)."""
-    if not hasattr(sys, "_debugmallocstats"):
-        return None
-    with tempfile.TemporaryFile("w+b") as file:
-        kept = os.dup(2)
-        try:
-            os.dup2(file.fileno(), 2)
-            sys._debugmallocstats()
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-        file.seek(0)
-        for line in file.read().decode("ascii", "replace").splitlines():
-            if "bytes in allocated blocks" in line:
-                return int(line.rpartition("=")[2].replace(",", ""))
-    return None
-
-
-async def idle(scope: Scope, receive: Receive, send: Send) -> None:
-    """GET: the plain answer; at /memory what the allocators of this process hold, for `idle.py`."""
-    require_http(scope)
-    body = PLAIN
-    if scope["path"] == "/memory":
-        held = {"malloc": malloced_bytes(), "pymalloc": pymalloc_bytes(), "blocks": sys.getallocatedblocks()}
-        body = jsonlib.dumps(held).encode()
-    start = [TEXT, (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": start})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def wrong(scope: Scope, receive: Receive, send: Send) -> None:
-    """GET: not what `plain` answers; the tests see that such a server is refused."""
-    require_http(scope)
-    start = [TEXT, (b"content-length", b"13")]
-    await send({"type": "http.response.start", "status": 200, "headers": start})
-    await send({"type": "http.response.body", "body": b"Hello, world?"})
+async def sleep(scope: Scope, receive: Receive, send: Send) -> None:
+    """GET: the plain answer, after waiting as for a database."""
+    if scope["type"] != "http" or scope["query_string"]:
+        return await reflect(scope, receive, send)
+    await asyncio.sleep(SLEEP_S)
+    await send({"type": "http.response.start", "status": 200, "headers": [TEXT, (b"content-length", b"13")]})
+    await send({"type": "http.response.body", "body": PLAIN})
