@@ -304,6 +304,12 @@ def steer(path, *arguments):
     return run.returncode, run.stdout + run.stderr
 
 
+def asked(path):
+    """The workers of a server, asked without a process for that."""
+    with connected(path) as client:
+        return client.ask("status")["workers"]
+
+
 def until(condition):
     end = time.monotonic() + PATIENCE_S
     while not (found := condition()):
@@ -353,13 +359,14 @@ def test_a_server_is_seen_and_steered(path, start):
         code, text = steer(path, "workers")
         assert [line.split()[1] for line in text.splitlines()] == ["STATE", "ready", "ready"]
         assert steer(path, "scale", "3") == (0, "3 workers from now on.\n")
-        until(lambda: [w["state"] for w in json.loads(steer(path, "workers", "--json")[1])] == ["ready"] * 3)
+        until(lambda: [w["state"] for w in asked(path)] == ["ready"] * 3)
         code, text = steer(path, "dump-stacks")
         assert text.count("worker [") == 3
         assert "worker.py" in text
         before = {worker["pid"] for worker in json.loads(steer(path, "workers", "--json")[1])}
+        assert before == {worker["pid"] for worker in asked(path)}
         assert steer(path, "reload") == (0, "All workers are being replaced.\n")
-        until(lambda: not before & {w["pid"] for w in json.loads(steer(path, "workers", "--json")[1])})
+        until(lambda: not before & {w["pid"] for w in asked(path)})
         assert steer(path, "stop") == (0, "The server drains and ends.\n")
         assert server.wait() == 0
     assert not os.path.exists(path)

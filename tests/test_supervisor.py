@@ -228,19 +228,23 @@ def test_a_blocked_and_a_stopped_worker_are_replaced_and_the_first_says_where():
 
 
 @pytest.mark.pins("workers.no-orphans")
-@pytest.mark.parametrize(("start", "loop"), [("spawn", "asyncio"), ("fork", "uvloop")])
-def test_workers_end_with_a_supervisor_that_was_killed(start, loop):
+def test_workers_end_with_a_supervisor_that_was_killed():
     """Also one that is blocked, which cannot notice: the kernel ends it, when the drain's bounds have passed."""
-    with running_workers("main", "--loop", loop, *QUICK, FASTASGI_WORKER_START=start) as server:
-        workers = server.pids()
-        client = server.connect()
-        client.send(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
-        server.until_logged("event: blocks")
-        server.signal(signal.SIGKILL)
-        server.wait()
-        until_gone(workers)
-        assert server.log().count("the supervisor of worker") == 1, "the blocked one could not say so"
-        assert server.log().count("event: shutdown") == 1, "and the other one has drained"
+    with (
+        running_workers("main", "--loop", "asyncio", *QUICK, FASTASGI_WORKER_START="spawn") as spawned,
+        running_workers("main", "--loop", "uvloop", *QUICK, FASTASGI_WORKER_START="fork") as forked,
+    ):
+        left = []
+        for server in (spawned, forked):  # both wait for the same time, at once
+            left += server.pids()
+            server.connect().send(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
+            server.until_logged("event: blocks")
+            server.signal(signal.SIGKILL)
+            server.wait()
+        until_gone(left)
+        for server in (spawned, forked):
+            assert server.log().count("the supervisor of worker") == 1, "the blocked one could not say so"
+            assert server.log().count("event: shutdown") == 1, "and the other one has drained"
 
 
 @pytest.mark.pins("workers.crash-loop", "process.exit-codes")
@@ -302,7 +306,7 @@ def test_one_more_and_one_less():
         server.signal(signal.SIGTTOU)
         server.until_logged("2 workers from now on, before 3")
         server.signal(signal.SIGTTOU)
-        server.until_logged("1 workers from now on, before 2")
+        server.until_logged("1 worker from now on, before 2")
         server.signal(signal.SIGTTOU)  # and no less
         server.until_logged("Finished server process", 2)
         until_gone(first)
