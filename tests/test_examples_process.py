@@ -37,7 +37,7 @@ def environment(**changes):
 
 
 def test_django():
-    with running("examples.with_django:application", PYTHONWARNINGS="ignore") as server:
+    with running("examples.with_django:application") as server:
         with client_of(url_of(server)) as client:
             page = client.get("/").text
             token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)[1]
