@@ -320,6 +320,15 @@ def test_load_client_that_fails_blames_no_server(monkeypatch):
         pytest.fail("it is not ready")
 
 
+@pytest.mark.parametrize(
+    ("name", "connections", "clients_"),
+    [("ws-100", 64, "64"), ("ws-1m", 64, "8"), ("ws-1m", 4, "4"), ("ws-broadcast", 64, "1000")],
+)
+def test_large_messages_come_from_fewer_clients(name, connections, clients_):
+    words = clients.websocket_client(8000, SCENARIOS[name], clients.Load(1.0, 0.0, connections))._command
+    assert words[words.index("--clients") + 1] == clients_
+
+
 # --- who and what -----------------------------------------------------------------------------------------------------
 
 

@@ -177,7 +177,8 @@ def websocket_client(port: int, scenario: WebSocketScenario, load: Load) -> Clie
     """The WebSocket client."""
     words = [f"ws://{HOST}:{port}/", "--wait", "--size", str(scenario.size)]
     words += ["--seconds", str(load.seconds), "--warm-up", str(load.warm_up_s)]
-    words += ["--clients", str(scenario.sockets or load.connections)]
+    clients = scenario.sockets or min(load.connections, scenario.clients or load.connections)
+    words += ["--clients", str(clients)]
     words += [] if scenario.messages.is_text else ["--binary"]
     words += ["--deflate"] if scenario.deflate else []
     words += ["--broadcast", str(scenario.broadcasts)] if scenario.sockets else []

@@ -16,6 +16,9 @@ HOST = "127.0.0.1"
 KIB = 1024
 MIB = KIB * KIB
 
+LARGE_CLIENTS = 8
+"""Of messages of a mebibyte: with more of them a slow server has seconds of work before it."""
+
 NONCE = "NonceNonceNonce0"
 """What the load client puts fresh hexadecimal digits in the place of, as many as these characters."""
 
@@ -134,6 +137,8 @@ class WebSocketScenario(Scenario):
 
     size: int
     deflate: bool = False
+    clients: int | None = None
+    """How many at most; None: as many as are asked for."""
     sockets: int = 0
     """Of a broadcast: how many receive each message. 0: each client has its own come back."""
     broadcasts: int = 0
@@ -203,15 +208,17 @@ def _framework(package: str, title: str, separators: tuple[str, str]) -> HttpSce
 
 
 def _echo_of(size: int, label: str, *, deflate: bool = False) -> WebSocketScenario:
+    clients = LARGE_CLIENTS if size >= MIB else None
     short = {100: "100 bytes", 4 * KIB: "4 KiB", MIB: "1 MiB"}[size]
     return WebSocketScenario(
         name=f"ws-{label}" + ("-deflate" if deflate else ""),
-        title=f"WebSocket echo of {short}" + (", deflate" if deflate else ""),
+        title="".join([f"WebSocket echo of {short}", f", {clients} clients" * bool(clients), ", deflate" * deflate]),
         unit="throughput" if size >= MIB else "message",
         payload_bytes=size,
         app="websocket_app:echo",
         size=size,
         deflate=deflate,
+        clients=clients,
     )
 
 
