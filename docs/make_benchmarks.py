@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
-from fastasgi.bench import charts, markdown, page, store
-from fastasgi.bench.model import Run
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # of this checkout, installed or not
+
+from fastasgi.bench import charts, markdown, page, store  # noqa: E402
+from fastasgi.bench.model import Run  # noqa: E402
+
 RESULTS = ROOT / "bench" / "results"
 README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "benchmark.html"

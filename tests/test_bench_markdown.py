@@ -48,6 +48,16 @@ def test_a_scenario_has_every_honest_column():
     }  # fmt: skip
 
 
+def test_the_readme_says_under_what_conditions():
+    block = " ".join(markdown.readme_block(RUN, "bench/results/x.md").split())
+    assert block.startswith(
+        "CPython 3.13.0 on Abacus 3000, one core for the server, 64 connections, medians of 3 interleaved rounds, other"
+        " processes had 0% of that core in the median; 2026-11-22. [The whole record](bench/results/x.md) has"
+    )
+    quick = markdown.readme_block(bench_run.run(settings={"rounds": 1}), "x.md")
+    assert "one round each" in quick and "medians" not in quick.partition("\n\n")[0]
+
+
 def test_a_variant_says_what_it_costs_more():
     rows = list(tables(markdown.render(RUN)))[2]
     assert dict(zip(rows[0], rows[1]))["us more than plain GET"] == "+1.0"

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Callable
+from statistics import median
+from textwrap import fill
 
 from . import figures
 from .compare import TEST, Comparison
@@ -11,6 +13,9 @@ from .model import FLOOR, OURS, REFERENCE, Row, Run, Table
 Column = tuple[str, Callable[[Row], str]]
 Grid = tuple[list[str], list[list[str]]]
 """The head of a table and its rows, as plain text."""
+
+PROSE = 115
+"""Columns of a line of prose in the README."""
 
 LEGEND = (
     "CPU per request or message, or memory per idle connection (less is better); throughput where MiB/s stand (more is"
@@ -30,14 +35,15 @@ def render(run: Run, comparison: Comparison | None = None) -> str:
 
 def readme_block(run: Run, link: str) -> str:
     """What stands in the README between its markers: the summary, and where the rest is."""
-    python, settings = run.python.get("version", "?"), run.settings
-    load = f"{settings['connections']} connections, " if settings.get("connections") else ""
-    rounds = f"medians of {settings['rounds']} interleaved rounds" if settings.get("rounds") else "medians"
-    intro = (
-        f"CPython {python}, one core for the server, {load}{rounds} on {run.machine.cpu},"
-        f" {run.started_at[:10]}. [The whole record]({link}) has every figure, version and command."
-    )
-    return "\n\n".join([intro, LEGEND, _grid(summary(run))])
+    settings, others = run.settings, figures.others_shares(run)
+    facts = [f"CPython {run.python.get('version', '?')} on {run.machine.cpu}", "one core for the server"]
+    facts += [f"{settings['connections']} connections"] if settings.get("connections") else []
+    rounds = settings.get("rounds")
+    facts.append(f"medians of {rounds} interleaved rounds" if rounds and rounds > 1 else "one round each")
+    facts += [f"other processes had {median(others):.0%} of that core in the median"] if others else []
+    told = f"{', '.join(facts)}; {run.started_at[:10]}."
+    told += f" [The whole record]({link}) has every figure, version and command."
+    return "\n\n".join([fill(told, PROSE), fill(LEGEND, PROSE), _grid(summary(run))])
 
 
 def render_comparison(comparison: Comparison) -> str:
