@@ -5,10 +5,12 @@
 - A test fails when it leaves a task, a file descriptor, a channel, an exchange, or a call of the loop's
   exception handler behind. Runtimes are found by the fixture `watch_runtime(runtime)`.
 - A test fails after `TIME_LIMIT_S`, or what `@pytest.mark.time_limit(seconds)` says.
+- A test fails when it tells the executors of this process of its end: those behind it would have none.
 - A test that starts a process gets the mark `process` (see `starts.py`): `-m "not process"` leaves it out.
 """
 
 import asyncio
+import concurrent.futures.thread
 import contextlib
 import faulthandler
 import gc
@@ -195,6 +197,14 @@ def nothing_left_over(request):
         gc.collect()
         left = _new_fds(before)
     assert not left, f"file descriptors left over: {left}"
+
+
+@pytest.fixture(autouse=True)
+def executors_go_on():
+    """Fail the test that ends the executors of this process, and not those behind it that need one."""
+    yield
+    was_ended, concurrent.futures.thread._shutdown = concurrent.futures.thread._shutdown, False
+    assert not was_ended, "the executors of this process were told of its end"
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any
 import click.testing
 import pytest
 
-from fastasgi import __version__, cli
+from fastasgi import __version__, cli, launch
 from fastasgi.config import Config
 from fastasgi.fields import Field
 from fastasgi.kinds import Switch
@@ -40,6 +40,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, started: list[Config]) -
         return 0
 
     monkeypatch.setattr(cli, "execute", execute)
+    monkeypatch.setattr(launch, "end_executors", lambda: None)  # of this process, whose other tests need them
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
         if name.startswith(("FASTASGI_", "UVICORN_")):
