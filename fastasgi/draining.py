@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .config import Config
-from .worker import CANCEL_GRACE_S
+from .loops import CANCEL_GRACE_S
 
 SLACK_S = 5.0
 """What a worker may take beyond its drain."""

@@ -13,7 +13,8 @@ from typing import Any
 
 from .config import Config, with_parameters_of
 from .errors import ConfigError, StartupError
-from .worker import Server, run_bounded
+from .loops import run_bounded
+from .worker import Server
 
 
 def _configured(app: Any, options: dict[str, Any]) -> Config:

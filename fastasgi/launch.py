@@ -20,9 +20,10 @@ from .config import Config, with_parameters_of
 from .ending import end_executors, threads_left
 from .errors import EXIT_OK, StartupError
 from .logging import log_startup_error, reopen_files, server_logger
+from .loops import run_bounded
 from .sources import gather
 from .supervisor import Supervisor
-from .worker import Server, run_bounded
+from .worker import Server
 
 NOBODY_TO_TAKE_OVER = (
     "SIGHUP replaces workers one by one, but this is the only process: nothing was done; with --workers 2 or more a "

@@ -1,10 +1,10 @@
-"""Which event loop runs the server."""
+"""Which event loop runs the server, and how it ends."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from importlib import import_module
 from typing import Any, cast
 
@@ -12,6 +12,9 @@ from . import importer
 from .errors import StartupError
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+CANCEL_GRACE_S = 1.0
+"""What a cancelled task may still do before its connection is aborted."""
 
 UVLOOP_MISSING = (
     "loop=uvloop, but uvloop is not installed; run 'pip install uvloop', or leave loop at auto, "
@@ -57,3 +60,35 @@ def _imported_factory(name: str) -> LoopFactory:
             f"loop={name} is {type(found).__name__}; expected a function that returns an event loop"
         )
     return cast(LoopFactory, found)
+
+
+def run_bounded(main: Coroutine[Any, Any, None], loop_factory: LoopFactory | None) -> None:
+    """Run `main` in a loop of its own. Unlike `asyncio.run()`, what then ignores its cancellation is left
+    behind."""
+    loop = loop_factory() if loop_factory is not None else asyncio.new_event_loop()
+    loop.set_exception_handler(_report)
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(main)
+    finally:
+        try:
+            left = asyncio.all_tasks(loop)
+            for task in left:
+                task.cancel()
+            if left:
+                loop.run_until_complete(asyncio.wait(left, timeout=CANCEL_GRACE_S))
+            for ending in (loop.shutdown_asyncgens(), loop.shutdown_default_executor()):
+                loop.run_until_complete(asyncio.wait({loop.create_task(ending)}, timeout=CANCEL_GRACE_S))
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """The loop's exception handler: as the default, but silent about an exit, which is on its way through the loop.
+
+    A task that exits in its first step never gets to whoever started it, and would be reported as one whose exception
+    was never retrieved.
+    """
+    if not isinstance(context.get("exception"), (SystemExit, KeyboardInterrupt)):
+        loop.default_exception_handler(context)

@@ -40,6 +40,7 @@ from .banner import announce
 from .errors import EXIT_CRASH, EXIT_OK, StartupError
 from .lifespan import Lifespan
 from .logging import can_bypass, exclusion, server_logger
+from .loops import CANCEL_GRACE_S, run_bounded
 from .outlet import flush_late
 from .stop_notice import told_by
 from .tls import timeouts_of
@@ -60,46 +61,9 @@ NAMED_TASKS = 5
 HANDSHAKE_GRACE_S = 1.0
 """What a TLS handshake that has begun may still take in a drain: its client knows nothing of it."""
 
-CANCEL_GRACE_S = 1.0
-"""What a cancelled task may still do before its connection is aborted."""
-
 
 _capturing: list[Server] = []  # the servers of the main thread that handle signals
 _handlers_before: dict[signal.Signals, Any] = {}
-
-
-def run_bounded(
-    main: Coroutine[Any, Any, None], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None
-) -> None:
-    """Run `main` in a loop of its own. Unlike `asyncio.run()`, what then ignores its cancellation is left
-    behind."""
-    loop = loop_factory() if loop_factory is not None else asyncio.new_event_loop()
-    loop.set_exception_handler(_report)
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_until_complete(main)
-    finally:
-        try:
-            left = asyncio.all_tasks(loop)
-            for task in left:
-                task.cancel()
-            if left:
-                loop.run_until_complete(asyncio.wait(left, timeout=CANCEL_GRACE_S))
-            for ending in (loop.shutdown_asyncgens(), loop.shutdown_default_executor()):
-                loop.run_until_complete(asyncio.wait({loop.create_task(ending)}, timeout=CANCEL_GRACE_S))
-        finally:
-            asyncio.set_event_loop(None)
-            loop.close()
-
-
-def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """The loop's exception handler: as the default, but silent about an exit, which is on its way through the loop.
-
-    A task that exits in its first step never gets to whoever started it, and would be reported as one whose exception
-    was never retrieved.
-    """
-    if not isinstance(context.get("exception"), (SystemExit, KeyboardInterrupt)):
-        loop.default_exception_handler(context)
 
 
 async def _call_notify(callback: Callable[[], Awaitable[object]]) -> None:

@@ -24,8 +24,9 @@ from gunicorn.workers.base import Worker
 from .config import Config
 from .errors import ConfigError, StartupError
 from .logging import access_logger, log_startup_error, server_logger
+from .loops import CANCEL_GRACE_S, run_bounded
 from .sources import gather
-from .worker import CANCEL_GRACE_S, Server, run_bounded
+from .worker import Server
 
 BEAT_S = 1.0
 """How often gunicorn hears of a loop that turns; more often where its timeout is short."""

@@ -4,7 +4,7 @@ import pytest
 
 from fastasgi.config import Config
 from fastasgi.draining import LINGER_S, SLACK_S, Manner, abort_bound_s, drain_bound_s
-from fastasgi.worker import CANCEL_GRACE_S
+from fastasgi.loops import CANCEL_GRACE_S
 
 
 def config(**options):

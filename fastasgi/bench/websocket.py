@@ -223,8 +223,10 @@ def decompressors(extensions: list[Extension | None]) -> dict[str, Any]:
 
 def result_of(load: WebSocketLoad) -> Result:
     """The figures of the last run."""
-    percentiles = (load.percentile_us(share) for share in (0.5, 0.9, 0.99, 0.999))
-    return Result(load.answered, load.seconds, load.received_bytes, *percentiles, load.longest_us)
+    p50_us, p90_us, p99_us, p999_us = map(load.percentile_us, (0.5, 0.9, 0.99, 0.999))
+    return Result(
+        load.answered, load.seconds, load.received_bytes, p50_us, p90_us, p99_us, p999_us, load.longest_us
+    )
 
 
 # --- the command line -------------------------------------------------------------------------------------------------
