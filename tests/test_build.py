@@ -305,6 +305,7 @@ class TestInstall:
             names = {name.partition("/")[2] for name in tar.getnames()}
         wanted = {"csrc/llhttp/src/llhttp.c", "csrc/llhttp/.sha256", "csrc/llhttp/LICENSE"}
         wanted |= {"csrc/vendor.py", "csrc/vendor.txt", "fastasgi/_request.pxd", "tests/conftest.py", "Makefile"}
+        wanted |= {"fastasgi/bench/native/floor.c", "fastasgi/bench/native/wsfloor.c"}
         assert wanted <= names
         assert not [name for name in names if name.endswith((".so", ".pyc", ".o"))]
 
@@ -316,3 +317,5 @@ class TestInstall:
         check_installed(python, tmp_path)
         files = succeed(python, "-m", "pip", "show", "--files", "fastasgi", cwd=tmp_path)
         assert "licenses/csrc/llhttp/LICENSE" in files
+        for name in ("native/floor.c", "native/wsfloor.c", "native/load.lua", "apps/raw_app.py"):
+            assert f"fastasgi/bench/{name}" in files
