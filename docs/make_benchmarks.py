@@ -29,9 +29,9 @@ RECORD = re.compile(r"(\d{4}-\d\d-\d\d)-py(\d+)\.(\d+)\.json")
 
 
 def records() -> list[Path]:
-    """The recorded runs, the newest first; of one day, that of the newest Python."""
+    """The recorded runs, that of the newest Python first; of one Python, the newest."""
     found = [(match, path) for path in RESULTS.glob("*.json") if (match := RECORD.fullmatch(path.name))]
-    ordered = sorted(found, key=lambda each: (each[0][1], int(each[0][2]), int(each[0][3])), reverse=True)
+    ordered = sorted(found, key=lambda each: (int(each[0][2]), int(each[0][3]), each[0][1]), reverse=True)
     return [path for _, path in ordered if store.KEY in json.loads(path.read_text(encoding="utf-8"))]
 
 

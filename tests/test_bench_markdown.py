@@ -106,14 +106,14 @@ def test_what_is_shown_is_made_from_the_newest_record(maker):
     assert set(maker.IMAGES.glob("*.svg")) <= made.keys()
 
 
-def test_the_newest_record_is_that_of_the_newest_python_of_the_last_day(maker, monkeypatch, tmp_path):
+def test_the_newest_record_is_the_last_one_of_the_newest_python(maker, monkeypatch, tmp_path):
     pytest.importorskip("pyperf", reason="pyperf is not installed: pip install 'fastasgi[bench]'")
     monkeypatch.setattr(maker, "RESULTS", tmp_path)
-    names = ["2026-01-02-py3.9.json", "2026-01-02-py3.13.json", "2026-01-01-py3.14.json"]
+    names = ["2026-01-03-py3.9.json", "2026-01-01-py3.13.json", "2026-01-02-py3.13.json"]
     for name in [*names, "2026-01-03-py3.13-websocket.json"]:
         store.write(RUN, tmp_path / name)
     (tmp_path / "2026-01-04-py3.13.json").write_text('{"run": {}, "tables": []}')  # of another form
-    assert [path.name for path in maker.records()] == [names[1], names[0], names[2]]
+    assert [path.name for path in maker.records()] == [names[2], names[1], names[0]]
 
 
 def test_only_what_stands_between_the_markers_changes(maker):
