@@ -16,8 +16,8 @@ cdef enum:
     READ_BUDGET = 512 * 1024        # bytes of one connection in one turn
     MAX_EVENTS = 128                # of one epoll_wait
     MAX_ACCEPTS = 32                # of one listener in one turn
-    MAX_DEFERRED = 16               # channels whose output waits for the end of the batch ...
-    DEFER_NS = 250_000              # ... at most this long
+    MAX_DEFERRED = 64               # channels whose output waits for the end of the batch ...
+    DEFER_NS = 1_000_000            # ... at most this long
     SOLO_HITS = 16                  # requests of one connection served without asking for the others
 
 
