@@ -56,6 +56,8 @@ class Birth:
 class SupervisedServer(Server):
     """A `Server` that is one of several: see the head of this module."""
 
+    owns_process = True
+
     def __init__(self, config: Config, birth: Birth) -> None:
         super().__init__(config, slot=birth.slot)
         self.link = Link(birth.link)

@@ -98,6 +98,8 @@ class MainServer(Server):
     Unhandled, both would end the process.
     """
 
+    owns_process = True
+
     def __init__(self, config: Config, notifier: service.Notifier) -> None:
         super().__init__(config)
         self._notifier = notifier

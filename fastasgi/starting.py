@@ -7,7 +7,6 @@ holds at that moment would stay locked in the child for ever. Elsewhere, and the
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import pickle
 import socket
@@ -21,6 +20,7 @@ from ._scoreboard import Scoreboard
 from .child import Birth, Parcel, run_forked
 from .config import Config
 from .errors import StartupError
+from .heap import freeze_heap
 from .logging import server_logger
 from .process import Link, WorkerProcess, open_dump
 from .reactor import signals_blocked
@@ -92,9 +92,7 @@ class Starter:
             if config.preload == "on" and not config.reload:
                 self.is_preloaded = load_before_forks(config)
                 self.method = "fork" if self.is_preloaded else "spawn"
-            # What is there now is shared with every worker until one writes to it; the collector would, to look at it.
-            gc.collect()
-            gc.freeze()
+            freeze_heap()  # shared with every worker until one writes to it; the collector would, to look at it
 
     def start(self, index: int, generation: int, now_s: float) -> WorkerProcess:
         """A new worker in the slot of this index."""

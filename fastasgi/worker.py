@@ -38,6 +38,7 @@ from .accepting import Acceptor
 from .asgi import describe_task
 from .banner import announce
 from .errors import EXIT_CRASH, EXIT_OK, StartupError
+from .heap import freeze_heap
 from .lifespan import Lifespan
 from .logging import can_bypass, exclusion, server_logger
 from .loops import CANCEL_GRACE_S, run_bounded
@@ -111,6 +112,9 @@ class Server:
     `slot` is where its figures stand: one of a supervisor's scoreboard, or its own. A server that has ended
     may serve again, also in another loop.
     """
+
+    owns_process = False
+    """Of subclasses that are all of their process: what is in memory when they have started stays to its end."""
 
     def __init__(self, config: Config, *, slot: Slot | None = None) -> None:
         self.config = config
@@ -308,6 +312,8 @@ class Server:
         except BaseException:
             await self.lifespan.shutdown()
             raise
+        if self.owns_process:
+            freeze_heap()
         self._tick()
         self.slot.state = State.READY
         self.started = True

@@ -45,6 +45,8 @@ _TLS = ("keyfile", "certfile", "cert_reqs", "ca_certs", "ciphers")
 class _Server(Server):
     """The worker handles the signals."""
 
+    owns_process = True
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Handle none."""

@@ -1,6 +1,7 @@
 """Applications that the tests run in a process of their own. Events are lines on standard output."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -273,3 +274,16 @@ async def imported(scope, receive, send):
         return await quiet_lifespan(receive, send)
     await answer(send, b"%d" % IMPORTED_BY)
     return None
+
+
+made_at_startup = []
+
+
+async def frozen(scope, receive, send):
+    """How many objects the collector does not look at, and whether what the start has made is one of them."""
+    if scope["type"] == "lifespan":
+        made_at_startup.append(["of the start"])
+        await lifespan(receive, send)
+    else:
+        is_seen = any(each is made_at_startup[0] for each in gc.get_objects())
+        await answer(send, f"{gc.get_freeze_count()} {'seen' if is_seen else 'frozen'}".encode())

@@ -18,7 +18,7 @@ LINES = [
     # L0: leaves
     {"fa", "linux", "llhttp"},
     {"errors", "asgi", "version", "suggest", "owners", "waits", "stop_notice", "_forwarded", "_live"},
-    {"ending", "reactor", "_orphan"},
+    {"ending", "heap", "reactor", "_orphan"},
     {"_awaitables"},
     {"middleware", "middleware.asgi2", "middleware.proxy_headers", "middleware.wsgi"},
     {"formatters", "outlet", "tls", "kinds", "import_trouble", "discover"},
