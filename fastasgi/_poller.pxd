@@ -16,8 +16,9 @@ cdef enum:
     READ_BUDGET = 512 * 1024        # bytes of one connection in one turn
     MAX_EVENTS = 128                # of one epoll_wait
     MAX_ACCEPTS = 32                # of one listener in one turn
-    MAX_DEFERRED = 64               # channels whose output waits for the end of the batch ...
+    MAX_DEFERRED = 64               # channels whose output waits for the end of the batch or turn ...
     DEFER_NS = 1_000_000            # ... at most this long
+    NEAR_NS = 250_000               # between writes of two channels that count as one burst
     SOLO_HITS = 16                  # requests of one connection served without asking for the others
 
 
@@ -39,6 +40,9 @@ cdef class Poller(Owner):
     cdef PyObject *deferred[MAX_DEFERRED]   # borrowed from slots
     cdef uint32_t n_deferred
     cdef int64_t deferred_since_ns
+    cdef bint is_flush_scheduled    # _flush_turn() comes in the next turn
+    cdef uint32_t late_slot         # the channel that was last written outside of a batch
+    cdef int64_t late_ns            # and when
     cdef list queue                 # channels to serve in the next turn
     cdef bint is_scheduled
     cdef object fatal               # SystemExit or KeyboardInterrupt of an application, re-raised behind the batch

@@ -10,7 +10,8 @@ Edge-triggered, so nothing is asked of epoll per request. What an edge does not 
 channel, and the queue is served from the loop while it is not empty.
 
 Output of a batch is deferred to its end, because a send() that wakes a sleeping reader costs several times one that
-does not; at most MAX_DEFERRED channels and DEFER_NS wait. Outside of a batch a write leaves at once.
+does not; at most MAX_DEFERRED channels and DEFER_NS wait. Outside of a batch a lone write leaves at once, and those of
+a burst with the turn of the loop.
 """
 
 import logging
@@ -408,7 +409,8 @@ cdef class Poller(Owner):
         if not channel.is_deferred:
             if self.n_deferred == 0:
                 self.deferred_since_ns = self.runtime.now_ns
-                if not self.is_running:
+                if not self.is_running and not self.is_flush_scheduled:
+                    self.is_flush_scheduled = True
                     self.loop.call_soon(self._flush_turn)
             channel.is_deferred = True
             self.deferred[self.n_deferred] = <PyObject *>channel
@@ -417,8 +419,21 @@ cdef class Poller(Owner):
                 return self._flush_deferred()
         return 0
 
+    cdef bint is_burst(self, SocketChannel channel) except? -1:
+        """Outside of a batch: whether several channels are written at about the same time, by tasks that go on in one
+        turn of the loop. Their output leaves together, at the end of that turn; a lone answer does not wait."""
+        cdef int64_t now_ns = self.runtime.refresh()
+        cdef bint is_near = self.late_slot != channel.slot and now_ns - self.late_ns < NEAR_NS
+        self.late_slot, self.late_ns = channel.slot, now_ns
+        if self.n_deferred == 0:
+            return is_near
+        if now_ns - self.deferred_since_ns > DEFER_NS:
+            self._flush_deferred()
+        return True
+
     def _flush_turn(self):
         """Write what was gathered outside of a batch."""
+        self.is_flush_scheduled = False
         self.runtime.refresh()
         self._flush_deferred()
 

@@ -22,6 +22,7 @@ cdef class Owner:
 
     cdef int enqueue(self, SocketChannel channel) except -1
     cdef int defer(self, SocketChannel channel) except -1
+    cdef bint is_burst(self, SocketChannel channel) except? -1
     cdef int bury(self, SocketChannel channel) except -1
 
 

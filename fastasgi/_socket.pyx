@@ -65,7 +65,7 @@ cdef class SocketChannel(Channel):
             self.push(end)
         if self.waits_for_room:
             return 0
-        if self.pending <= GATHER_BYTES and (more or self.poller.is_running):
+        if self.pending <= GATHER_BYTES and (more or self.poller.is_running or self.poller.is_burst(self)):
             return self.poller.defer(self)
         return self.flush()
 
@@ -318,6 +318,10 @@ cdef class Owner:
     cdef int defer(self, SocketChannel channel) except -1:
         """Write the channel's output at the end of the batch."""
         raise AssertionError("defer() is for the Poller")
+
+    cdef bint is_burst(self, SocketChannel channel) except? -1:
+        """Outside of a batch: whether several channels are written at about the same time."""
+        raise AssertionError("is_burst() is for the Poller")
 
     cdef int bury(self, SocketChannel channel) except -1:
         """Close the descriptor and free the slot."""
