@@ -10,6 +10,8 @@ import http
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.object cimport PyObject
+from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.string cimport memcmp, memcpy
 
 from fastasgi.errors import ApplicationError
@@ -17,6 +19,10 @@ from fastasgi.fa cimport fa_decimal, fa_equals_lower, fa_hex, fa_is_field_value,
 
 cdef extern from "Python.h":
     long PyLong_AsLongAndOverflow(object number, int *overflow)
+    bint PyBytes_CheckExact(object thing)
+    # Of an exact list or tuple.
+    Py_ssize_t PySequence_Fast_GET_SIZE(object sequence)
+    PyObject *PySequence_Fast_GET_ITEM(object sequence, Py_ssize_t at)
 
 cdef enum:                      # fields that the server would add itself, as bits
     SEEN_LENGTH = 1
@@ -24,6 +30,7 @@ cdef enum:                      # fields that the server would add itself, as bi
     SEEN_DATE = 4
     SEEN_SERVER = 8
     SEEN_DEFAULT = 16           # one of the configured default fields
+    SEEN_ONCE = 32              # one that is not for a memo: it decides more than its own line, or is a secret
 
 cdef dict REASONS = {status.value: status.phrase for status in http.HTTPStatus}
 cdef list STATUS_LINES = [
@@ -55,6 +62,24 @@ cdef bytes error_reply(int status, str text, bytes block):
         status, reason_of(status).encode(), len(body), CLOSE_FIELD, block, body)
 
 
+cdef int read_status(object status, ResponseHead *head) except -1:
+    """The status as a number, and what it says of the body. Raises ApplicationError."""
+    cdef int code, overflow
+    cdef long wide
+    if type(status) is not int:
+        if not isinstance(status, int) or isinstance(status, bool):
+            raise ApplicationError(f"app gave the status {status!r:.100}: expected an int")
+        status = int(status)
+    wide = PyLong_AsLongAndOverflow(status, &overflow)
+    code = <int>wide if 0 <= wide < 1000 and not overflow else 0
+    if code < 100:
+        raise ApplicationError(f"app gave the status {status}: expected 100 to 999")
+    head.close = not head.keep_alive
+    head.is_bodiless = code == 204 or code < 200
+    head.framing = FRAMING_NONE if head.is_head_method or head.is_bodiless or code == 304 else FRAMING_CHUNKED
+    return code
+
+
 cdef object wrong_field(object name, object value):
     """The error for a field that is not made of two bytes objects, or holds an illegal byte."""
     for role, given in (("name", name), ("value", value)):
@@ -70,9 +95,70 @@ cdef object wrong_field(object name, object value):
         f"came {value!r:.100}")
 
 
+# --- heads that come again --------------------------------------------------------------------------------------------
+
+cdef inline bint is_pair(PyObject *thing) noexcept:
+    """Whether it is an exact tuple of two exact bytes objects, which nothing can change."""
+    return (PyTuple_CheckExact(<object>thing) and PyTuple_GET_SIZE(<object>thing) == 2
+            and PyBytes_CheckExact(<object>PyTuple_GET_ITEM(<object>thing, 0))
+            and PyBytes_CheckExact(<object>PyTuple_GET_ITEM(<object>thing, 1)))
+
+
+cdef inline bint are_same(PyObject *left, PyObject *right) noexcept:
+    """left == right, for bytes objects."""
+    return left == right or (
+        PyBytes_GET_SIZE(<object>left) == PyBytes_GET_SIZE(<object>right)
+        and memcmp(PyBytes_AS_STRING(<object>left), PyBytes_AS_STRING(<object>right),
+                   PyBytes_GET_SIZE(<object>left)) == 0)
+
+
+cdef int slot_of(object headers) noexcept:
+    """Where a list or tuple of fields has its memo, told by their number and the length of the first value."""
+    cdef Py_ssize_t n = PySequence_Fast_GET_SIZE(headers)
+    cdef PyObject *first
+    if n == 0:
+        return 0
+    first = PySequence_Fast_GET_ITEM(headers, 0)
+    if is_pair(first):
+        n += PyBytes_GET_SIZE(<object>PyTuple_GET_ITEM(<object>first, 1))
+    return <int>(n & (N_MEMOS - 1))
+
+
+@cython.final
+cdef class HeadMemo:
+    """The beginning of a head that was made before, and for which fields: most of what applications answer repeats the
+    fields of an earlier answer, all but the length. It is copied then, and not checked and put together anew.
+
+    The fields are compared byte by byte. Those that set a cookie are never kept.
+    """
+
+    cdef bint is_for(self, int code, object headers, frozenset defaults) noexcept:
+        """Whether a head with this status and these fields, a list or tuple, begins like this one."""
+        cdef Py_ssize_t at, n = PyTuple_GET_SIZE(self.pairs)
+        cdef PyObject *kept
+        cdef PyObject *given
+        if code != self.code or defaults is not self.defaults or PySequence_Fast_GET_SIZE(headers) != n:
+            return False
+        for at in range(n):
+            kept, given = PyTuple_GET_ITEM(self.pairs, at), PySequence_Fast_GET_ITEM(headers, at)
+            if kept == given:
+                continue
+            if not is_pair(given):
+                return False
+            if not are_same(PyTuple_GET_ITEM(<object>kept, 0), PyTuple_GET_ITEM(<object>given, 0)):
+                return False
+            if at != self.length_at and not are_same(
+                    PyTuple_GET_ITEM(<object>kept, 1), PyTuple_GET_ITEM(<object>given, 1)):
+                return False
+        return True
+
+
 @cython.final
 cdef class ResponseTables:
     """The scratch buffer of one worker in which heads are assembled, and the fields every response gets."""
+
+    def __cinit__(self):
+        self.memos = [None] * N_MEMOS
 
     def __dealloc__(self):
         PyMem_Free(self.buffer)
@@ -123,22 +209,22 @@ cdef class ResponseTables:
         framing (RFC 9112 section 6) and whether the connection persists, and writes both to `head`. Raises
         ApplicationError.
         """
-        cdef int seen = 0
+        cdef int seen, code
         cdef bytes encoded
+        cdef HeadMemo memo
         if type(headers) is not list and type(headers) is not tuple:
             headers = as_pairs(headers)
         self.n = 0
         self.coding = None
         self.suppressed = None
-        self._status_line(status, head)
-        for pair in headers:
-            if type(pair) is not tuple or len(<tuple>pair) != 2:
-                # Iterating over what an application made may run its code: not while the buffer is in use.
+        code = read_status(status, head)
+        memo = self.memos[slot_of(headers)]
+        if memo is not None and memo.is_for(code, headers, <frozenset>common[3]):
+            seen = self._recall(memo, headers, head)
+        else:
+            seen = self._fields(code, headers, head, <frozenset>common[3])
+            if seen < 0:
                 return self.encode(status, as_pairs(headers), head, block, common)
-            name, value = (<tuple>pair)[0], (<tuple>pair)[1]
-            if type(name) is not bytes or type(value) is not bytes:
-                name, value = as_bytes(name, value)
-            seen |= self._field(<bytes>name, <bytes>value, head, seen, <frozenset>common[3])
         self._framing(head, seen)
         self._defaults(seen, block, common)
         self.append(b"\r\n", 2)
@@ -148,25 +234,50 @@ cdef class ResponseTables:
         memcpy(PyBytes_AS_STRING(encoded), self.buffer, self.n)
         return encoded
 
-    cdef int _status_line(self, object status, ResponseHead *head) except -1:
-        cdef int code, overflow
-        cdef long wide
-        if type(status) is not int:
-            if not isinstance(status, int) or isinstance(status, bool):
-                raise ApplicationError(f"app gave the status {status!r:.100}: expected an int")
-            status = int(status)
-        wide = PyLong_AsLongAndOverflow(status, &overflow)
-        code = <int>wide if 0 <= wide < 1000 and not overflow else 0
-        if code < 100:
-            raise ApplicationError(f"app gave the status {status}: expected 100 to 999")
-        head.close = not head.keep_alive
-        head.is_bodiless = code == 204 or code < 200
-        head.framing = FRAMING_NONE if head.is_head_method or head.is_bodiless or code == 304 else FRAMING_CHUNKED
+    cdef int _fields(self, int code, object headers, ResponseHead *head, frozenset defaults) except -1:
+        """Check and write status line and fields of the application; returns the bits of `seen`, -2 where a field is
+        no tuple of two: iterating over what an application made may run its code, not while the buffer is in use."""
+        cdef int seen = 0
+        cdef bint is_kept = True
         if code < 600:
             self.append_bytes(<bytes>STATUS_LINES[code - 100])
         else:
             self.append_bytes(b"HTTP/1.1 %d \r\n" % code)
+        for pair in headers:
+            if type(pair) is not tuple or len(<tuple>pair) != 2:
+                return -2
+            name, value = (<tuple>pair)[0], (<tuple>pair)[1]
+            if type(name) is not bytes or type(value) is not bytes:
+                name, value = as_bytes(name, value)
+                is_kept = False
+            seen |= self._field(<bytes>name, <bytes>value, head, seen, defaults)
+        self.misses += 1
+        if is_kept and not seen & (SEEN_CODING | SEEN_DEFAULT | SEEN_ONCE) and self.n <= MEMO_BYTES \
+                and (self.misses < MISSES or self.misses % MISSES == 0):
+            self._remember(code, headers, seen, defaults)
+        return seen
+
+    cdef int _remember(self, int code, object headers, int seen, frozenset defaults) except -1:
+        """Keep what _fields() has just written."""
+        cdef HeadMemo memo = HeadMemo.__new__(HeadMemo)
+        cdef Py_ssize_t at
+        memo.code, memo.seen, memo.length_at = code, seen & ~SEEN_LENGTH, -1
+        memo.pairs, memo.defaults = tuple(headers), defaults
+        if seen & SEEN_LENGTH:
+            for at in range(len(memo.pairs)):
+                if len(memo.pairs[at][0]) == 14 and memo.pairs[at][0].lower() == b"content-length":
+                    memo.length_at = at
+        memo.written = PyBytes_FromStringAndSize(self.buffer, self.n)
+        self.memos[slot_of(headers)] = memo
         return 0
+
+    cdef int _recall(self, HeadMemo memo, object headers, ResponseHead *head) except -1:
+        """What _fields() would write and return; only the length is this head's own."""
+        self.misses = 0
+        self.append_bytes(memo.written)
+        if memo.length_at < 0:
+            return memo.seen
+        return memo.seen | self._length((<tuple>headers[memo.length_at])[1], head, 0)
 
     cdef int _field(self, bytes name, bytes value, ResponseHead *head, int seen, frozenset defaults) except -1:
         """One field of the application; returns the bits of `seen` that it sets."""
@@ -179,8 +290,10 @@ cdef class ResponseTables:
             return self._coding(value, head, seen)
         if n == 10 and fa_equals_lower(p, b"connection", 10):
             self._connection(value, head)
-            return 0
-        if n == 4 and fa_equals_lower(p, b"date", 4):
+            return SEEN_ONCE
+        if n == 10 and fa_equals_lower(p, b"set-cookie", 10):
+            bits = SEEN_ONCE
+        elif n == 4 and fa_equals_lower(p, b"date", 4):
             bits = SEEN_DATE
         elif n == 6 and fa_equals_lower(p, b"server", 6):
             bits = SEEN_SERVER
@@ -200,7 +313,7 @@ cdef class ResponseTables:
         if seen & SEEN_LENGTH and length != head.length:
             raise ApplicationError(f"app gave two Content-Lengths, {head.length} and {length}: expected one")
         head.length = length
-        return SEEN_LENGTH
+        return SEEN_LENGTH | (SEEN_ONCE if seen & SEEN_LENGTH else 0)
 
     cdef int _coding(self, bytes value, ResponseHead *head, int seen) except -1:
         """Transfer-Encoding is honoured when it ends in chunked: the server does the chunking, once."""
@@ -267,6 +380,15 @@ cdef class ResponseTables:
             if self.suppressed is None or name not in self.suppressed:
                 self.append_field(name, value)
         return 0
+
+
+cdef bytes joined(bytes first, bytes second):
+    """Both in one object."""
+    cdef Py_ssize_t first_n = PyBytes_GET_SIZE(first), second_n = PyBytes_GET_SIZE(second)
+    cdef bytes both = PyBytes_FromStringAndSize(NULL, first_n + second_n)
+    memcpy(PyBytes_AS_STRING(both), PyBytes_AS_STRING(first), first_n)
+    memcpy(PyBytes_AS_STRING(both) + first_n, PyBytes_AS_STRING(second), second_n)
+    return both
 
 
 cdef list as_pairs(object headers):
