@@ -14,6 +14,18 @@ cdef extern from "Python.h":
         PyMethodDef *d_method
     object PyCFunction_NewEx(PyMethodDef *method, object self, PyObject *module)
 
+cdef extern from *:
+    """
+    #ifdef Py_GIL_DISABLED      /* another thread may hold a reference that is not counted yet */
+    #define fa_is_held_by(thing, n) 0
+    #else
+    #define fa_is_held_by(thing, n) (Py_REFCNT(thing) == (n))
+    #endif
+    #define fa_has_weakrefs(method) (((PyCFunctionObject *)(method))->m_weakreflist != NULL)
+    """
+    bint fa_is_held_by(object thing, Py_ssize_t n)      # exactly n references, ours included
+    bint fa_has_weakrefs(object method)                 # of a bound method of C
+
 
 cdef enum:
     BURST_BYTES = 256 * 1024        # after so many bytes, or BURST_NS, without suspending,
@@ -25,7 +37,9 @@ cdef class CallTables:
     """How all tasks of one worker are started."""
 
     cdef dict task_options          # keyword arguments of asyncio.Task; "context" changes
+    cdef tuple task_arguments       # of asyncio.Task: its one item is the coroutine while it is called, else None
     cdef object task_factory_of     # loop.get_task_factory
+    cdef object spare_receive, spare_send   # methods of an exchange that has ended, for the next request; or None
 
 
 cdef class AppCall:

@@ -11,7 +11,8 @@ import sys
 
 cimport cython
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_New, PyTuple_SET_ITEM
 from fastasgi import waits
 from fastasgi.fa cimport fa_monotonic_ns
 from fastasgi.formatters import request_id
@@ -38,7 +39,16 @@ cdef class CallTables:
         self.task_options = {"loop": runtime.loop, "name": "fastasgi-request", "context": None}
         if CAN_START_EAGERLY:
             self.task_options["eager_start"] = True
+        self.task_arguments = PyTuple_New(1)
+        set_only_item(self.task_arguments, None)
         self.task_factory_of = runtime.loop.get_task_factory
+
+
+cdef inline void set_only_item(tuple single, object item) noexcept:
+    """Put another item into a tuple of one that nobody else has seen."""
+    Py_INCREF(item)
+    Py_XDECREF(PyTuple_GET_ITEM(single, 0))
+    PyTuple_SET_ITEM(single, 0, item)
 
 
 cdef inline object call_method(object descriptor, object instance):
@@ -110,13 +120,14 @@ cdef class AppCall:
         if self.notes is not None and self.notes.request_id is not None:
             context.run(set_request_id, self.notes.request_id)
         cdef object factory = tables.task_factory_of()
-        cdef tuple arguments
+        cdef tuple arguments = tables.task_arguments
         cdef PyObject *made
         if factory is not None:
             return self._start_by_factory(factory, coroutine, context)
         tables.task_options["context"] = context
-        arguments = (coroutine,)
+        set_only_item(arguments, coroutine)
         made = PyObject_Call(<PyObject *>Task, <PyObject *>arguments, <PyObject *>tables.task_options)
+        set_only_item(arguments, None)
         if made == NULL:
             self._exited()
         task = <object>made

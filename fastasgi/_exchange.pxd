@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint64_t
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject
 from libc.string cimport memcmp
-from fastasgi._call cimport AppCall
+from fastasgi._call cimport AppCall, CallTables
 from fastasgi._channel cimport Handler
 from fastasgi._response cimport ResponseHead
 
@@ -28,6 +28,7 @@ cdef enum ResponseState:
 
 
 cdef class HttpExchange(AppCall):
+    cdef object receive_method, send_method     # bound to this; before its task, and behind it until part(), or None
     cdef int64_t began_ns           # when its head was read
     # --- for the access line
     cdef bytes log_client           # told by a proxy, or None: the channel's
@@ -52,6 +53,9 @@ cdef class HttpExchange(AppCall):
     cdef object send_body(self, dict message)
     # --- called by the connection
     cdef int start(self, dict scope) except -1
+    cdef int retire(self, CallTables tables) except -1
+    cdef int part(self) except -1
+    cdef int renew(self) except -1
     cdef int add_body(self, bytes data) except -1
     cdef int end_body(self) except -1
     cdef int disconnect(self) except -1
@@ -70,6 +74,7 @@ cdef class HttpExchange(AppCall):
     cdef int _log_access(self) except -1
 
 
+cdef HttpExchange take_spare(CallTables tables)
 cdef object as_dict(object message)
 cdef bytes as_body(object body)
 cdef object no_type(dict message)

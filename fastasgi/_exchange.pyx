@@ -16,16 +16,24 @@ import logging
 
 from cpython.bytes cimport PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItemWithError
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
+from libc.string cimport memcmp, memset
+
 from fastasgi import waits
 from fastasgi.errors import ApplicationError, ClientDisconnected
 from fastasgi.logging import log_app_error
 
 from fastasgi._access cimport AccessLog, Answered, client_name
 from fastasgi._awaitables cimport Ready
-from fastasgi._call cimport bound
+from fastasgi._call cimport bound, fa_has_weakrefs, fa_is_held_by
 from fastasgi._channel cimport LOW_WATER, Channel, Handler
 from fastasgi._response cimport FRAMING_LENGTH, FRAMING_NONE
+
+cdef extern from "Python.h":
+    PyObject *PyCFunction_GET_SELF(object method)
+
+cdef extern from *:
+    const bint FA_DEBUG         # a macro of the build
 
 cdef object logger = logging.getLogger("fastasgi.error")
 cdef object receive_coroutine = waits.receive
@@ -185,7 +193,45 @@ cdef class HttpExchange(AppCall):
 
     cdef int start(self, dict scope) except -1:
         """Call the application in a task of its own."""
-        return self.call(scope, bound(RECEIVE, self), bound(SEND, self))
+        cdef object receive = self.receive_method, send = self.send_method
+        if send is None:
+            receive, send = bound(RECEIVE, self), bound(SEND, self)
+        else:
+            self.receive_method = self.send_method = None
+        self.call(scope, receive, send)
+        if self.state == RESPONSE_COMPLETE and self.task is None and is_let_go(receive) and is_let_go(send):
+            self.receive_method, self.send_method = receive, send
+        return 0
+
+    cdef int retire(self, CallTables tables) except -1:
+        """The connection lets go of an exchange that has ended: it may serve the next request, which saves that one
+        three objects that the collector tracks. Not where anybody else holds it, or its `send` or `receive`: who keeps
+        one of them past the request must find it closed."""
+        if self.send_method is None or not fa_is_held_by(self, 3):      # by the connection, and by each method
+            return self.part()
+        tables.spare_receive, tables.spare_send = self.receive_method, self.send_method     # which hold this
+        self.renew()
+        if FA_DEBUG:
+            check_renewed(self)
+        return 0
+
+    cdef int part(self) except -1:
+        """Let go of the two methods, which hold this."""
+        self.receive_method = self.send_method = None
+        return 0
+
+    cdef int renew(self) except -1:
+        """Be as when it was made: nothing of a request is there for the next one."""
+        self.part()
+        self.runtime, self.channel, self.notes, self.task = None, None, None, None
+        self.message_waiters = self.writable_waiters = None
+        self.burst_bytes, self.burst_calls, self.burst_since_ns, self.yields = 0, 0, 0, False
+        self.log_client, self.method, self.raw_path, self.query, self.status = None, None, None, None, 0
+        self.body, self.body_waiting, self.began_ns, self.sent_bytes = None, 0, 0, 0
+        self.body_complete = self.body_delivered = self.expects_continue = self.is_disconnected = False
+        self.state, self.head = RESPONSE_INIT, None
+        memset(&self.response, 0, sizeof(self.response))
+        return 0
 
     cdef bint is_settled(self) noexcept:
         return self.state == RESPONSE_COMPLETE
@@ -318,6 +364,32 @@ cdef class HttpExchange(AppCall):
     cdef int upgrade(self, list headers, Handler handler) except -1:
         """Answer 101 with these fields and hand the connection over. Raises ApplicationError for illegal fields."""
         raise AssertionError("upgrade() is for subclasses")
+
+
+cdef HttpExchange take_spare(CallTables tables):
+    """The exchange that was kept, or None."""
+    cdef HttpExchange spare
+    if tables.spare_send is None:
+        return None
+    spare = <HttpExchange>PyCFunction_GET_SELF(tables.spare_send)
+    spare.receive_method, spare.send_method = tables.spare_receive, tables.spare_send
+    tables.spare_receive = tables.spare_send = None
+    return spare
+
+
+cdef int check_renewed(HttpExchange exchange) except -1:
+    """It must be as one that is new, byte for byte: then no field was forgotten in renew()."""
+    cdef type cls = type(exchange)
+    cdef HttpExchange new = cls.__new__(cls)
+    cdef size_t n = (<PyTypeObject *>cls).tp_basicsize - sizeof(PyObject)
+    if memcmp(<char *><void *>new + sizeof(PyObject), <char *><void *>exchange + sizeof(PyObject), n) != 0:
+        raise AssertionError("expected renew() to reset every field")
+    return 0
+
+
+cdef bint is_let_go(object method) noexcept:
+    """Whether the application holds no reference to this bound method any more: ours, and the argument's."""
+    return fa_is_held_by(method, 1) and not fa_has_weakrefs(method)
 
 
 RECEIVE = HttpExchange.__dict__["receive"]

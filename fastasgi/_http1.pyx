@@ -24,7 +24,7 @@ from fastasgi._access cimport note_taker
 from fastasgi._call cimport CallTables
 from fastasgi._channel cimport Channel, Handler
 from fastasgi._exchange cimport (
-    BODY_HIGH_WATER, RESPONSE_ABORTED, RESPONSE_COMPLETE, RESPONSE_INIT, HttpExchange,
+    BODY_HIGH_WATER, RESPONSE_ABORTED, RESPONSE_COMPLETE, RESPONSE_INIT, HttpExchange, take_spare,
 )
 from fastasgi._head import FAILURES
 from fastasgi._handshake cimport Handshake, read_handshake
@@ -32,7 +32,9 @@ from fastasgi._head cimport BODY_NONE, RequestTables
 from fastasgi._live cimport count_live
 from fastasgi._notes cimport NoteTaker
 from fastasgi._request cimport EVENT_BODY, EVENT_COMPLETE, EVENT_ERROR, EVENT_HEAD, RequestParser
-from fastasgi._response cimport FRAMING_CHUNKED, FRAMING_NONE, JOIN_BYTES, ResponseTables, chunk_size_line, error_reply
+from fastasgi._response cimport (
+    FRAMING_CHUNKED, FRAMING_NONE, JOIN_BYTES, ResponseTables, chunk_size_line, error_reply, joined,
+)
 from fastasgi._runtime cimport (
     PHASE_READ, PHASE_WHOLE, TIMEOUT_BODY, TIMEOUT_BODY_RECHECK, TIMEOUT_FIRST_BYTE, TIMEOUT_HEAD, TIMEOUT_KEEP_ALIVE,
     TIMEOUT_REQUEST, Runtime, Timeout,
@@ -42,8 +44,6 @@ from fastasgi._session cimport WebSocketSession
 
 cdef object logger = logging.getLogger("fastasgi.error")
 
-cdef str GET = "GET"           # the template's values; the parser hands out these very objects
-cdef bytes SLASH = b"/", EMPTY = b""
 cdef bytes CRLF = b"\r\n"
 cdef bytes LAST_CHUNK = b"0\r\n\r\n"
 cdef bytes DATA_END_LAST_CHUNK = b"\r\n0\r\n\r\n"
@@ -132,6 +132,7 @@ cdef class Http1(Handler):
         self.parser.clear()
         if exchange is not None:
             exchange.connection = None
+            exchange.part()
             exchange.lost()
         return 0
 
@@ -323,9 +324,11 @@ cdef class Http1(Handler):
     cdef Http1Exchange _begin(self):
         """A head is complete: the exchange and its scope, not started yet."""
         cdef RequestParser parser = self.parser
-        cdef Http1Exchange exchange = Http1Exchange.__new__(Http1Exchange)
         cdef Runtime runtime = self.runtime
+        cdef Http1Exchange exchange = take_spare(runtime.call_tables)
         cdef dict scope
+        if exchange is None:
+            exchange = Http1Exchange.__new__(Http1Exchange)
         exchange.runtime, exchange.began_ns = runtime, runtime.now_ns
         exchange.channel = self.channel
         exchange.connection = self
@@ -334,18 +337,7 @@ cdef class Http1(Handler):
             exchange.notes = (<NoteTaker>runtime.note_taker).take(parser.headers)
         exchange.response.http_minor = parser.http_minor
         exchange.response.is_head_method = parser.method_n == 4 and parser.method == "HEAD"
-        scope = build_scope(self.channel, runtime, runtime.scope_tables)
-        # What is as in the template already is not set again.
-        scope["path"] = runtime.root_path + parser.path if runtime.root_path else parser.path
-        scope["headers"] = parser.headers
-        if parser.method is not GET:
-            scope["method"] = parser.method
-        if parser.raw_path is not SLASH:
-            scope["raw_path"] = parser.raw_path
-        if parser.query is not EMPTY:
-            scope["query_string"] = parser.query
-        if parser.http_minor == 0:
-            scope["http_version"] = "1.0"
+        scope = build_scope(self.channel, runtime, runtime.scope_tables, parser)
         if parser.is_forwarded and runtime.forwarder is not None and self.channel.has_trusted_peer():
             exchange.log_client = runtime.forwarder.apply(scope, parser.headers)
         exchange.scope, exchange.expects_continue = scope, parser.expects_continue
@@ -412,6 +404,7 @@ cdef class Http1(Handler):
     cdef int _settle(self) except -1:
         """The one place that decides what is next: the next request, waiting, or the end of the connection."""
         cdef Http1Exchange exchange = self.exchange
+        cdef size_t unread
         if self.channel is None or self.reading == READING_CLOSED:
             return 0
         if exchange is not None:
@@ -420,12 +413,14 @@ cdef class Http1(Handler):
             self.exchange = None
             exchange.connection = None
             exchange.channel = None
+            unread = exchange.body_waiting
+            exchange.retire(self.runtime.call_tables)
             if self.runtime.timeouts_ns[TIMEOUT_REQUEST]:
                 self.channel.disarm(PHASE_WHOLE)
-            if not self.keep_alive or exchange.body_waiting > self.runtime.unread_body_bytes:
+            if not self.keep_alive or unread > self.runtime.unread_body_bytes:
                 return self._close(self.reading == READING_BODY or self.tail is not None)
             if self.reading == READING_BODY:
-                return self._skip_rest(exchange.body_waiting)
+                return self._skip_rest(unread)
         if self.reading != READING_DONE or self.channel.is_full():
             return 0        # a client that does not read its answers gets no more of them; writable() goes on
         self.reading = READING_IDLE
@@ -480,6 +475,10 @@ cdef class Http1(Handler):
 @cython.final
 cdef class Http1Exchange(HttpExchange):
     """One request of an HTTP/1 connection and its response."""
+
+    cdef int renew(self) except -1:
+        self.connection = self.scope = self.session = None
+        return HttpExchange.renew(self)
 
     cdef int write_continue(self) except -1:
         if self.channel is not None:
@@ -585,15 +584,6 @@ cdef class Http1Exchange(HttpExchange):
         if connection is not None and connection.reading == READING_BODY and connection.channel.is_paused:
             return connection.channel.resume()
         return 0
-
-
-cdef bytes joined(bytes first, bytes second):
-    """Both in one object."""
-    cdef Py_ssize_t first_n = PyBytes_GET_SIZE(first), second_n = PyBytes_GET_SIZE(second)
-    cdef bytes both = PyBytes_FromStringAndSize(NULL, first_n + second_n)
-    memcpy(PyBytes_AS_STRING(both), PyBytes_AS_STRING(first), first_n)
-    memcpy(PyBytes_AS_STRING(both) + first_n, PyBytes_AS_STRING(second), second_n)
-    return both
 
 
 count_live(Http1)

@@ -1,6 +1,7 @@
-"""The ASGI scope: what does not depend on the request, from one template for each worker."""
+"""The ASGI scope: from one template for each worker, with what this request has otherwise."""
 
 from fastasgi._channel cimport Channel
+from fastasgi._head cimport RequestHead
 from fastasgi._runtime cimport Runtime
 
 
@@ -12,4 +13,4 @@ cdef class ScopeTables:
     cdef object server          # the one in the template
 
 
-cdef dict build_scope(Channel channel, Runtime runtime, ScopeTables tables)
+cdef dict build_scope(Channel channel, Runtime runtime, ScopeTables tables, RequestHead head)

@@ -1,5 +1,5 @@
 # cython: freethreading_compatible=True
-"""The ASGI scope: what does not depend on the request, from one template for each worker."""
+"""The ASGI scope: from one template for each worker, with what this request has otherwise."""
 
 cimport cython
 from cpython.dict cimport PyDict_Copy
@@ -8,6 +8,11 @@ SPEC_VERSION = "2.3"
 """Version of the ASGI HTTP & WebSocket specification that applications are told. What 2.4 brought is implemented too:
 `send` raises an OSError once the client has gone. Telling it would let frameworks stop listening for http.disconnect
 (Starlette's StreamingResponse does), and a stream that is idle would never learn that its client has left."""
+
+
+# The values of the template; the parser hands out these very objects.
+cdef str GET = "GET"
+cdef bytes SLASH = b"/", EMPTY = b""
 
 
 @cython.final
@@ -25,8 +30,8 @@ cdef class ScopeTables:
             self.template["state"] = None
 
 
-cdef dict build_scope(Channel channel, Runtime runtime, ScopeTables tables):
-    """A scope with everything that does not depend on the request; nothing in it is shared with another request."""
+cdef dict build_scope(Channel channel, Runtime runtime, ScopeTables tables, RequestHead head):
+    """The scope of a request; nothing in it that an application may change is shared with another request."""
     cdef dict scope = PyDict_Copy(tables.template)
     if channel.server is None:
         channel.take_addresses()
@@ -40,4 +45,15 @@ cdef dict build_scope(Channel channel, Runtime runtime, ScopeTables tables):
         scope["extensions"] = {"tls": PyDict_Copy(channel.tls)}
     if runtime.state is not None:
         scope["state"] = dict(runtime.state)
+    # What is as in the template already is not set again.
+    scope["path"] = runtime.root_path + head.path if runtime.root_path else head.path
+    scope["headers"] = head.headers
+    if head.method is not GET:
+        scope["method"] = head.method
+    if head.raw_path is not SLASH:
+        scope["raw_path"] = head.raw_path
+    if head.query is not EMPTY:
+        scope["query_string"] = head.query
+    if head.http_minor == 0:
+        scope["http_version"] = "1.0"
     return scope

@@ -61,6 +61,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker("process")
 
 
+def pytest_collection_finish(session):
+    """Hide thousands of tests and their modules from the collector: each full collection would take a second."""
+    gc.collect()
+    gc.freeze()
+
+
 # ------------------------------------------------------------------------------------- time limits
 class TimeLimitExceeded(BaseException):
     """A test took too long. Not an `Exception`, so that no handler on the way swallows it."""
@@ -212,8 +218,6 @@ def only_new():
     """For tests that have the collector run often: it sees nothing of what was there before, which takes it long."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def _new_fds(before):

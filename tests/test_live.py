@@ -26,6 +26,10 @@ def no_collection():
     gc.enable()
 
 
+SPARE = {"Http1Exchange": 1}
+"""The one that a runtime keeps."""
+
+
 def grown(before):
     """What there is more of than before."""
     return {name: n - before[name] for name, n in live_objects().items() if n != before[name]}
@@ -42,7 +46,18 @@ async def test_objects_of_a_connection(no_collection):
         bench.peers.clear()
         del peer
         await turn(3)
-        assert grown(before) == {}
+        assert grown(before) == SPARE
+        del bench
+    assert grown(before) == {}
+
+
+async def test_one_exchange_is_kept_for_the_next_request(no_collection):
+    before = live_objects()
+    async with serving(hello) as bench:
+        peers = [bench.connect() for _ in range(3)]
+        for peer in peers * 3:
+            peer.feed(GET)
+        assert grown(before)["Http1Exchange"] == 1
 
 
 async def test_an_exchange_lives_as_long_as_its_application(no_collection):
@@ -78,5 +93,5 @@ async def test_objects_of_a_socket(no_collection, event_loop_kind):
             await loop.sock_connect(client, listener.getsockname())
             await loop.sock_sendall(client, GET)
             assert await loop.sock_recv(client, 65536)
-            assert grown(before) == {"SocketChannel": 1, "Http1": 1, "RequestParser": 1}
-        await until(lambda: not grown(before), "the connection to be gone")
+            assert grown(before) == {"SocketChannel": 1, "Http1": 1, "RequestParser": 1, **SPARE}
+        await until(lambda: grown(before) == SPARE, "the connection to be gone")
