@@ -18,3 +18,8 @@ def freeze_heap() -> None:
     if gc.isenabled():
         gc.collect()
         gc.freeze()
+
+
+def thaw_heap() -> None:
+    """Show it to the collector again: the process goes on when its server has ended, and what it drops may go."""
+    gc.unfreeze()

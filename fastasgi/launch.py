@@ -19,6 +19,7 @@ from . import sockets as listening
 from .config import Config, with_parameters_of
 from .ending import end_executors, threads_left
 from .errors import EXIT_OK, StartupError
+from .heap import thaw_heap
 from .logging import log_startup_error, reopen_files, server_logger
 from .loops import run_bounded
 from .sources import gather
@@ -183,6 +184,9 @@ def run(app: Any, **options: Any) -> None:
     settings = gather({"app": app, **options}, os.environ)
     config = Config(**settings.values)
     config.notices.extend(settings.notices)
-    code = execute(config)
+    try:
+        code = execute(config)
+    finally:
+        thaw_heap()
     if code != EXIT_OK:
         sys.exit(code)

@@ -54,3 +54,32 @@ def test_a_server_freezes_what_its_application_made_at_its_start(workers):
     frozen, made_at_start = told.split()
     assert int(frozen) > 10_000
     assert made_at_start == "frozen"
+
+
+RUN_TWICE = """
+import gc, os, signal, threading, weakref
+import fastasgi
+
+class Thing:
+    pass
+
+def serve():
+    it = Thing()
+    it.own = it
+
+    async def app(scope, receive, send):
+        it
+
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    fastasgi.run(app, port=0, log_config=None, lifespan="off")
+    return weakref.ref(it)
+
+seen = [serve(), serve()]
+gc.collect()
+print(gc.get_freeze_count(), [each() is None for each in seen])
+"""
+
+
+def test_a_program_that_goes_on_behind_run_has_its_heap_back():
+    run = subprocess.run([sys.executable, "-c", RUN_TWICE], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout == "0 [True, True]\n"
