@@ -59,6 +59,9 @@ if sys.platform == "win32":
 NAMED_TASKS = 5
 """Of so many requests that a drain cuts the names are logged."""
 
+READ_FIRST_S = 0.001
+"""How long a late tick waits for what is there to be read: a turn of the loop or two."""
+
 HANDSHAKE_GRACE_S = 1.0
 """What a TLS handshake that has begun may still take in a drain: its client knows nothing of it."""
 
@@ -138,6 +141,8 @@ class Server:
         self._has_ended = False  # the two above are those of the last time
         self._max_requests: int | None = None
         self._notify_due_s = 0.0  # loop time
+        self._tick_due_s = 0.0  # the same
+        self._is_tick_late = False  # and waits for what is to be read first
         self._notifying: asyncio.Task[None] | None = None
 
     # --- where it listens -------------------------------------------------------------------------------------
@@ -314,6 +319,7 @@ class Server:
             raise
         if self.owns_process:
             freeze_heap()
+        self._tick_due_s, self._is_tick_late = self._loop.time(), False
         self._tick()
         self.slot.state = State.READY
         self.started = True
@@ -460,9 +466,20 @@ class Server:
             await asyncio.wait({task}, timeout=CANCEL_GRACE_S)
 
     def _tick(self) -> None:
-        """Keep clock and deadlines going, to the last connection."""
+        """Keep clock and deadlines going, to the last connection.
+
+        When the loop stood still, a call that blocks, what came meanwhile is read before it is judged: uvloop looks at
+        timers before it looks at sockets.
+        """
         assert self._runtime is not None and self._loop is not None
-        self._ticker = self._loop.call_later(self._runtime.tick_interval_s, self._tick)
+        interval_s = self._runtime.tick_interval_s
+        now_s = self._loop.time()
+        self._is_tick_late = now_s - self._tick_due_s > interval_s and not self._is_tick_late
+        if self._is_tick_late:
+            self._ticker = self._loop.call_later(READ_FIRST_S, self._tick)
+            return
+        self._tick_due_s = now_s + interval_s
+        self._ticker = self._loop.call_later(interval_s, self._tick)
         self._runtime.tick()
         flush_late()
 

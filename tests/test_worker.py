@@ -6,9 +6,10 @@ import itertools
 import logging
 import socket
 import threading
+import time
 
 import pytest
-from drive import GET, hello, until
+from drive import GET, echo, hello, request, until
 
 from fastasgi.config import Config
 from fastasgi.errors import StartupError
@@ -276,4 +277,51 @@ async def test_jitter_is_added_to_the_limit_of_requests(monkeypatch):
         await answer(server)
         ends.append(await server.on_tick(count))
     assert ends == [False, False, True]
+    await server.shutdown()
+
+
+# -------------------------------------------------------------------------------------- a loop that stood still
+SHORT = dict.fromkeys(
+    ("timeout_first_byte", "timeout_request_head", "timeout_request_body", "timeout_keep_alive"), 0.3
+)
+UPLOAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n"
+# What a client has sent before the loop stands still, and what it sends meanwhile.
+IN_TIME = {
+    "a first request": (b"", GET),
+    "another request": (GET, GET),
+    "the rest of a head": (GET[:9], GET[9:]),
+    "a body": (UPLOAD, b"x" * 20000),
+}
+
+
+@pytest.mark.pins("slow.progress")
+@pytest.mark.parametrize("io", ["socket", "transport"])
+async def test_what_came_while_the_loop_stood_still_is_read_before_it_is_judged(io, event_loop_kind):
+    """A call that blocks is the application's fault, not that of the clients who were in time."""
+    clients = []
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/block":
+            for client, (_, rest) in zip(clients, IN_TIME.values(), strict=True):
+                client.sendall(rest)
+            time.sleep(1)  # the loop itself, for longer than any of the timeouts and a tick
+        await echo(scope, receive, send)
+
+    server = Server(configured(app, io=io, lifespan="off", **SHORT))
+    await server.startup()
+    address = server.servers[0].sockets[0].getsockname()[:2]
+    loop = asyncio.get_running_loop()
+    with contextlib.ExitStack() as closing:
+        for before, _ in IN_TIME.values():
+            clients.append(closing.enter_context(socket.create_connection(address)))
+            clients[-1].setblocking(False)
+            clients[-1].sendall(before)
+        async with asyncio.timeout(PATIENCE_S):
+            assert (await loop.sock_recv(clients[1], 65536)).startswith(b"HTTP/1.1 200")
+            blocking = closing.enter_context(socket.create_connection(address))
+            blocking.setblocking(False)
+            blocking.sendall(request(target="/block"))
+            for client, name in zip([*clients, blocking], [*IN_TIME, "the one that blocks"], strict=True):
+                assert (await loop.sock_recv(client, 65536)).startswith(b"HTTP/1.1 200"), name
+    server.should_exit = True
     await server.shutdown()
