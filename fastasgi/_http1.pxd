@@ -19,6 +19,8 @@ cdef enum Reading:
 
 
 cdef enum:
+    NS_PER_S = 1_000_000_000
+    MAX_TAIL = 16 * 1024    # bytes of what a client sends ahead; above, reading pauses
     TURN_REQUESTS = 16      # pipelined requests answered in one go; then other connections have their turn
 
 

@@ -95,7 +95,7 @@ cdef class Http1(Handler):
         """FIN: the client sends no more, and may still read."""
         self.saw_eof = True
         if self.tail is not None:
-            return 0        # what it sent is answered first
+            return self.eof_ahead()     # what it sent is answered first
         if self.reading == READING_IDLE:
             return self._close(False)
         if self.reading == READING_HEAD:
@@ -195,7 +195,8 @@ cdef class Http1(Handler):
         rest = self.tail[self.tail_at:] if self.tail is not None else b""
         self.tail = rest + PyBytes_FromStringAndSize(p, n)
         self.tail_at = 0
-        return self.channel.pause()
+        # Up to a bound it is read on, because what tells of the client's end may be behind it.
+        return self.channel.pause() if PyBytes_GET_SIZE(self.tail) > MAX_TAIL else 0
 
     cdef int _read(self, const char *p, size_t n, object owner) except -1:
         """Read one message from borrowed bytes; what is behind it becomes the tail, read in a loop."""
@@ -224,7 +225,9 @@ cdef class Http1(Handler):
         self.is_feeding = was_feeding
         if self.tail is not None and self.reading < READING_DONE:
             return self.channel.schedule()
-        if self.tail is None and self.channel is not None:
+        if self.tail is not None:
+            return self.eof_ahead() if self.saw_eof else 0
+        if self.channel is not None:
             if self.channel.is_paused and self.reading < READING_DONE:
                 self.channel.resume()
             if self.saw_eof:
