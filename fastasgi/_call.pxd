@@ -57,6 +57,7 @@ cdef class AppCall:
 
     # --- for subclasses
     cdef int call(self, dict scope, object receive, object send) except -1
+    cdef int end_if_done(self) except -1
     cdef int _wake(self, list waiters) except -1
     cdef int _report(self, object error) except -1
     cdef bint _burst_is_over(self, size_t n) noexcept

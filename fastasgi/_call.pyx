@@ -176,8 +176,16 @@ cdef class AppCall:
         self.abort()
         return self.runtime.request_ended()
 
+    cdef int end_if_done(self) except -1:
+        """See the end of a task before its callback comes, later in this turn."""
+        if self.task is not None and self.task.done():
+            self.on_task_done(self.task)
+        return 0
+
     def on_task_done(self, task):
         """Callback of a task that had suspended."""
+        if self.task is None:
+            return          # seen before
         self.runtime.tasks.discard(task)
         self.task = None
         self._end_task(task)

@@ -415,6 +415,8 @@ cdef class Http1(Handler):
                 return 0        # not yet
             self.exchange = None
             exchange.connection = None
+            if self.tail is not None and exchange.session is None:
+                exchange.end_if_done()      # what follows need not count it
             exchange.channel = None
             unread = exchange.body_waiting
             exchange.retire(self.runtime.call_tables)
