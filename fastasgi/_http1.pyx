@@ -50,9 +50,6 @@ cdef bytes DATA_END_LAST_CHUNK = b"\r\n0\r\n\r\n"
 cdef bytes VERSION_FIELDS = b"upgrade: websocket\r\nsec-websocket-version: 13\r\n"
 cdef bytes CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-cdef enum:
-    NS_PER_S = 1_000_000_000
-
 
 @cython.final
 cdef class Http1(Handler):
@@ -176,8 +173,9 @@ cdef class Http1(Handler):
         return self._fail(503, "Service Unavailable")
 
     cdef int _body_expired(self) except -1:
-        """The grace of the request body is used up, unless its bytes have earned more of it, or we do not read."""
-        if self.channel.is_paused:
+        """The grace of the request body is used up, unless its bytes have earned more of it, or we do not read, or the
+        client waits to be told to send it."""
+        if self.channel.is_paused or (self.exchange is not None and self.exchange.expects_continue):
             self.body_due_ns = self.runtime.now_ns + self.runtime.timeouts_ns[TIMEOUT_BODY]
         if self.body_due_ns > self.runtime.now_ns:
             self.channel.arm(TIMEOUT_BODY_RECHECK)
@@ -486,7 +484,10 @@ cdef class Http1Exchange(HttpExchange):
         return HttpExchange.renew(self)
 
     cdef int write_continue(self) except -1:
-        if self.channel is not None:
+        cdef Http1 connection = self.connection
+        if connection is not None and self.channel is not None:
+            # Its time begins now.
+            connection.body_due_ns = self.runtime.now_ns + self.runtime.timeouts_ns[TIMEOUT_BODY]
             self.channel.write(CONTINUE, None, None, False)
         return 0
 

@@ -10,6 +10,7 @@ from drive import (
     conversation,
     echo,
     exchange,
+    hello,
     request,
     serving,
     start,
@@ -18,6 +19,7 @@ from drive import (
 )
 
 EXPECT = request("POST", headers=("Expect: 100-continue",), length=5)
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 @pytest.mark.pins("response.expect-continue")
@@ -146,3 +148,39 @@ async def test_an_unknown_expectation_is_417_or_ignored():
         echo, request("POST", headers=("Expect: the-moon",), body=b"hello"), method="POST"
     )
     assert answer.status in (200, 417)
+
+
+@pytest.mark.pins("response.expect-continue")
+async def test_a_client_that_waits_for_continue_is_not_slow():
+    """However long the application takes to ask for the body."""
+    asks = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await asks.wait()
+        await receive()
+        await hello(scope, receive, send)
+
+    async with serving(app, timeout_request_body=30) as bench:
+        peer = bench.connect()
+        peer.feed(EXPECT)
+        await bench.pass_time(100)
+        assert peer.output == b""
+        asks.set()
+        await turn(3)
+        assert peer.output == CONTINUE
+        await bench.pass_time(25)
+        assert peer.output == CONTINUE, "its time begins when it is told"
+        peer.feed(b"hello")
+        await turn(3)
+        assert b"HTTP/1.1 200 OK" in peer.output
+
+
+@pytest.mark.pins("slow.body-stops")
+async def test_a_client_that_was_told_to_continue_may_be_slow():
+    async with serving(echo, timeout_request_body=30) as bench:
+        peer = bench.connect()
+        peer.feed(EXPECT)
+        await turn(3)
+        assert peer.output == CONTINUE
+        await bench.pass_time(32)
+        assert peer.output.startswith(CONTINUE + b"HTTP/1.1 408 ")
