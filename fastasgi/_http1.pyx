@@ -24,7 +24,7 @@ from fastasgi._access cimport note_taker
 from fastasgi._call cimport CallTables
 from fastasgi._channel cimport Channel, Handler
 from fastasgi._exchange cimport (
-    BODY_HIGH_WATER, RESPONSE_ABORTED, RESPONSE_COMPLETE, RESPONSE_INIT, HttpExchange, take_spare,
+    BODY_HIGH_WATER, RESPONSE_ABORTED, RESPONSE_COMPLETE, RESPONSE_HELD, RESPONSE_INIT, HttpExchange, take_spare,
 )
 from fastasgi._head import FAILURES
 from fastasgi._handshake cimport Handshake, read_handshake
@@ -468,7 +468,8 @@ cdef class Http1(Handler):
         self.keep_alive = False
         if exchange is None:
             self.channel.write(error_reply(status, text, self.runtime.block), None, None, False)
-        elif exchange.state == RESPONSE_INIT:
+        elif exchange.state <= RESPONSE_HELD:
+            exchange.state, exchange.head = RESPONSE_INIT, None     # held back, and not sent any more
             exchange.reply(status, text)
         elif exchange.state < RESPONSE_COMPLETE:
             return self.channel.abort()

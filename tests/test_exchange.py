@@ -473,3 +473,36 @@ async def test_drain_body_helper_is_honest():
 async def test_answering_sends_what_it_is_told():
     answer, _ = await exchange(answering(start(202), BODY))
     assert (answer.status, answer.body) == (202, b"ok")
+
+
+# --- errors of the client while the start is held ---------------------------------------------------
+
+HELD = {
+    "a bad chunk": ({}, b"XX\r\n", 400),
+    "a body that stops": ({}, b"", 408),
+    "a request that takes too long": ({"timeout_request": 100.0, "timeout_request_body": None}, b"", 503),
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+async def test_an_error_while_the_start_is_held_is_answered(name, caplog):
+    """Nothing has left yet: the client is told what was wrong, not cut off without a word."""
+    options, rest, status = HELD[name]
+
+    async def app(scope, receive, send):
+        await send(start(200))
+        while (await receive()).get("more_body"):
+            pass
+        await send(body(b"ok", False))
+
+    async with serving(app, **options) as bench:
+        peer = bench.connect()
+        peer.feed(request("POST", headers=("Transfer-Encoding: chunked",)) + b"1\r\na\r\n")
+        await turn(3)
+        if rest:
+            peer.feed(rest)
+        else:
+            await bench.pass_time(200, 100)
+        await turn(3)
+        assert peer.output.startswith(b"HTTP/1.1 %d " % status)
+        assert b"200 OK" not in peer.output
