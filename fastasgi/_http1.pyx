@@ -413,10 +413,10 @@ cdef class Http1(Handler):
                 return 0        # not yet
             self.exchange = None
             exchange.connection = None
-            if self.tail is not None and exchange.session is None:
-                exchange.end_if_done()      # what follows need not count it
             exchange.channel = None
             unread = exchange.body_waiting
+            if self.tail is not None and exchange.session is None:
+                exchange.end_if_done()      # what follows need not count it
             exchange.retire(self.runtime.call_tables)
             if self.runtime.timeouts_ns[TIMEOUT_REQUEST]:
                 self.channel.disarm(PHASE_WHOLE)
@@ -501,6 +501,8 @@ cdef class Http1Exchange(HttpExchange):
             block, common = self.notes.block(block), self.notes.common(common)
         self.head = (<ResponseTables>self.runtime.response_tables).encode(
             status, headers, &self.response, block, common)
+        if self.response.is_bodiless and <int>status < 200:
+            self.response.close = True      # no final answer comes: that of the next request must not be taken for it
         return 0
 
     cdef int write_body(self, object body, size_t n, bint more) except -1:

@@ -499,3 +499,19 @@ async def test_an_empty_first_piece_sends_the_head():
         await until(lambda: b"\r\n\r\n" in peer.output, "the head")
         gate.set()
         assert (await peer.answer()).body == b"x"
+
+
+@pytest.mark.parametrize("status", [100, 101, 103, 199])
+async def test_a_final_answer_that_is_none_ends_the_connection(status):
+    """The next answer would be taken for the one that is missing."""
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/a":
+            await answering(start(status), body())(scope, receive, send)
+        else:
+            await hello(scope, receive, send)
+
+    raw, state = await conversation(app, request(target="/a") + request(target="/b"))
+    assert raw.startswith(b"HTTP/1.1 %d " % status)
+    assert b" 200 OK" not in raw
+    assert state != "open"
