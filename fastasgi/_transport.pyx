@@ -9,6 +9,7 @@ output is gathered here first, up to HIGH_WATER, and leaves as one: at the end o
 may wait for more (`more`) and was written outside of one, behind what this turn of the loop still runs.
 """
 
+import os
 import select
 import socket
 import struct
@@ -351,7 +352,8 @@ cpdef object as_address(object name):
     if isinstance(name, (tuple, list)) and len(name) >= 2:
         return str(name[0]), int(name[1])
     if isinstance(name, (str, bytes)) and name:
-        return (name.decode(errors="replace") if isinstance(name, bytes) else name), None
+        text = os.fsdecode(name)
+        return ("@" + text[1:] if text[0] == "\0" else text), None     # "@": an abstract name (Linux)
     return None
 
 

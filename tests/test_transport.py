@@ -14,7 +14,7 @@ from frames import TEXT, handshake
 from test_tls import Tls
 from websocket_drive import Script, echo, text
 
-from fastasgi._transport import TransportChannel
+from fastasgi._transport import TransportChannel, as_address
 
 HIGH_WATER = 64 * 1024
 PIECES = [f"{number}".encode() * (number + 1) for number in range(10)]
@@ -353,3 +353,12 @@ async def test_a_stream_over_tls_is_whole(event_loop_kind):
         tls.writer.write(GET)
         await tls.reader.readuntil(b"\r\n\r\n")
         assert await tls.reader.readexactly(sum(sizes)) == b"".join(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [("\0name", "@name"), (b"\0name", "@name"), ("/run/app.sock", "/run/app.sock"), (b"/run/a\xff", "/run/a\udcff")],
+)
+def test_names_of_unix_sockets(name, address):
+    """As on sockets of our own, an abstract name begins with "@"."""
+    assert as_address(name) == (address, None)
