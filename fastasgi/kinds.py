@@ -130,14 +130,19 @@ class Size(Integer):
 
 
 class Seconds(Kind):
-    """A time in seconds; None is "for ever". `zero` allows 0, which means "at once"."""
+    """A time in seconds; None is "for ever". `zero` allows 0, which means "at once", or, with `never`, None."""
 
     metavar = "SECONDS"
 
-    def __init__(self, *, zero: bool = False, nullable: bool = True) -> None:
+    def __init__(self, *, zero: bool = False, nullable: bool = True, never: bool = False) -> None:
         super().__init__(nullable=nullable)
-        self.zero = zero
-        self.expected = f"seconds {'from' if zero else 'above'} 0" + (" or none" if nullable else "")
+        self.zero, self.never = zero or never, never
+        self.expected = f"seconds {'from' if self.zero else 'above'} 0" + (" or none" if nullable else "")
+
+    def convert(self, value: object) -> float | None:
+        """As every kind's."""
+        seconds: float | None = super().convert(value)
+        return None if seconds == 0 and self.never else seconds
 
     def _parse(self, value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):

@@ -28,6 +28,8 @@ GOOD: list[tuple[Kind, object, object]] = [
     (kinds.Seconds(), 3, 3.0),
     (kinds.Seconds(), "none", None),
     (kinds.Seconds(zero=True), 0, 0.0),
+    (kinds.Seconds(never=True), "0", None),
+    (kinds.Seconds(never=True), 20, 20.0),
     (kinds.Choice("auto", "on", "off"), "AUTO", "auto"),
     (kinds.ImportChoice("auto", "none"), "my.loops:make", "my.loops:make"),
     (kinds.ImportChoice("auto", "none"), "none", "none"),

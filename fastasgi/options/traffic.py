@@ -79,7 +79,7 @@ class Traffic(Declared):
         unit="B",
     )
     ws_ping_interval: float | None = option(
-        Seconds(), "WebSocket", "Between two pings to a silent client.", default=20.0, unit="s"
+        Seconds(never=True), "WebSocket", "Between two pings to a silent client; 0: none.", default=20.0, unit="s"
     )
     ws_ping_timeout: float | None = option(
         Seconds(), "WebSocket", "Wait for the answer to a ping; then 1011.", default=20.0, unit="s"
