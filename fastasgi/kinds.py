@@ -453,7 +453,7 @@ class Headers(Kind):
         return [self._field(item) for item in value]
 
     def _field(self, item: object) -> HeaderPair:
-        pair = item.partition(":")[::2] if isinstance(item, str) else item
+        pair = item.split(":", 1) if isinstance(item, str) else item
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise ValueError
         name, content = (_latin(part).strip(" \t") for part in pair)
