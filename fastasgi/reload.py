@@ -20,7 +20,7 @@ from importlib.util import cache_from_source
 from pathlib import Path, PurePath
 from typing import Any
 
-from .config import Config
+from .config import FIELDS, Config
 from .logging import server_logger
 from .reactor import Reactor
 
@@ -30,6 +30,9 @@ LOOK_AGAIN_S = 1.0
 MAX_NAMES = 20
 """Of so many changed files the names are told."""
 
+INCLUDES, EXCLUDES = (FIELDS[name].convert(FIELDS[name].default) for name in ("reload_includes", "reload_excludes"))
+"""What counts and does not, besides what the options name. Each goes when the other option names it."""
+
 _VENV_MARK = "pyvenv.cfg"
 
 
@@ -37,8 +40,9 @@ _VENV_MARK = "pyvenv.cfg"
 class FileFilter:
     """Which paths are watched: by the options `reload_dirs`, `reload_includes` and `reload_excludes`.
 
-    An entry of the last two that is a directory stands for all that is in it. A pattern is matched against the file,
-    an excluding one also against each directory on the way to it from the watched one: `.*` leaves out `.git/x.py`.
+    The last two add to `INCLUDES` and `EXCLUDES`. An entry of theirs that is a directory stands for all that is in it.
+    A pattern is matched against the file, an excluding one also against each directory on the way to it from the
+    watched one: `.*` leaves out `.git/x.py`. A file that is included by its name counts whatever it matches.
     """
 
     directories: list[Path]
@@ -56,6 +60,9 @@ class FileFilter:
             else:
                 server_logger.warning("reload: there is no directory %r to watch", name)
         watched += [Path(name).resolve() for name in includes if Path(name).is_dir()]
+        added_includes, added_excludes = includes, excludes
+        includes = list(dict.fromkeys([name for name in INCLUDES if name not in added_excludes] + [*added_includes]))
+        excludes = list(dict.fromkeys([name for name in EXCLUDES if name not in added_includes] + [*added_excludes]))
         return cls(
             directories=_outermost(watched or [Path.cwd()]),
             includes=[name for name in includes if not Path(name).is_dir()],
@@ -65,9 +72,9 @@ class FileFilter:
 
     def accepts(self, path: Path) -> bool:
         """Whether a change of this file counts."""
-        if not any(path.match(pattern) for pattern in self.includes):
-            return False
-        return not self._is_excluded(path)
+        by = [pattern for pattern in self.includes if path.match(pattern)]
+        is_named = any(PurePath(pattern).name == path.name for pattern in by)
+        return bool(by) and not self._is_excluded(path.parent if is_named else path)
 
     def enters(self, directory: Path) -> bool:
         """Whether anything below this directory can count."""
@@ -76,13 +83,14 @@ class FileFilter:
     def _is_excluded(self, path: Path) -> bool:
         if any(path.is_relative_to(directory) for directory in self.left_out):
             return True
-        return any(PurePath(part).match(pattern) for part in self._inner_parts(path) for pattern in self.excludes)
+        return any(below.match(pattern) for below in self._below(path) for pattern in self.excludes)
 
-    def _inner_parts(self, path: Path) -> tuple[str, ...]:
+    def _below(self, path: Path) -> list[Path]:
+        """The path and its parents that are within the watched directory."""
         for directory in self.directories:
             if path.is_relative_to(directory):
-                return path.relative_to(directory).parts
-        return (path.name,)
+                return [p for p in (path, *path.parents) if p != directory and p.is_relative_to(directory)]
+        return [path]
 
 
 def _outermost(directories: list[Path]) -> list[Path]:

@@ -48,7 +48,28 @@ def test_an_included_directory_is_watched_and_its_files_need_a_pattern(tmp_path)
     wanted = FileFilter.of([str(tmp_path / "one")], ["*.html", str(tmp_path / "two")], EXCLUDES)
     assert wanted.directories == [tmp_path / "one", tmp_path / "two"]
     assert wanted.accepts(tmp_path / "two" / "page.html")
-    assert not wanted.accepts(tmp_path / "two" / "app.py")
+    assert not wanted.accepts(tmp_path / "two" / "app.txt")
+
+
+@pytest.mark.pins("reload.files")
+@pytest.mark.parametrize(
+    ("includes", "excludes", "path", "counts"),
+    [
+        (["*.html"], EXCLUDES, "app.py", True),
+        (["*.html"], EXCLUDES, "page.html", True),
+        (["*.html"], ["*.py"], "app.py", False),
+        (["*.py"], ["*.log"], ".hidden.py", False),
+        ([".*", "*.py"], ["*.log"], ".hidden.py", True),
+        ([".env"], EXCLUDES, ".env", True),
+        ([".env"], EXCLUDES, ".git/.env", False),
+        (["*.py"], ["tests/*"], "tests/test_app.py", False),
+        (["*.py"], ["tests/*"], "tests/inner/test_app.py", False),
+        (["*.py"], ["*/migrations/*"], "shop/migrations/0001.py", False),
+        (["*.py"], ["tests/*"], "app/views.py", True),
+    ],
+)
+def test_patterns_add_to_the_defaults_as_in_uvicorn(tmp_path, includes, excludes, path, counts):
+    assert FileFilter.of([str(tmp_path)], includes, excludes).accepts(tmp_path / path) is counts
 
 
 def test_nested_directories_are_watched_once(tmp_path):

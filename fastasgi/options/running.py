@@ -131,7 +131,7 @@ class Running(Declared):
     reload_includes: Given[Names | None, list[str]] = option(
         Texts("patterns of file names, or directories", "PATTERN"),
         "Reload",
-        "Files to watch.",
+        "Files to watch, in addition to the default.",
         default="*.py",
         flag="reload-include",
         repeatable=True,
@@ -140,7 +140,7 @@ class Running(Declared):
     reload_excludes: Given[Names | None, list[str]] = option(
         Texts("patterns of file names, or directories", "PATTERN"),
         "Reload",
-        "Files not to watch.",
+        "Files not to watch, in addition to the default.",
         default=".*, .py[cod], .sw.*, ~*",
         flag="reload-exclude",
         repeatable=True,
