@@ -18,8 +18,10 @@ from __future__ import annotations
 import enum
 import logging
 import os
+import select
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -48,6 +50,13 @@ CHECK_S = 0.5
 
 CANCEL_BOUND_S = 5.0
 """What a worker that is not ready yet may take to end."""
+
+
+def terminal_is_gone() -> bool:
+    """Whether the terminal that is our standard input was closed."""
+    poller = select.poll()
+    poller.register(0, 0)  # the kernel tells of POLLHUP unasked
+    return any(events & select.POLLHUP for _, events in poller.poll(0))
 
 
 class Phase(enum.Enum):
@@ -93,6 +102,7 @@ class Supervisor:
         self._health = Health(config, clock)
         self._starter: Starter | None = None
         self._stops = 0  # how often it was told to end
+        self._has_terminal = sys.stdin is not None and sys.stdin.isatty()
         self._checked_s = 0.0
         self._roll_began_s: float | None = None
         self._has_warned_of_loop = False
@@ -178,7 +188,7 @@ class Supervisor:
             "SIGINT": self.stop,
             "SIGBREAK": self.stop,
             "SIGQUIT": lambda: self.stop(graceful=False),
-            "SIGHUP": self.reload,
+            "SIGHUP": self._hung_up,
             "SIGTTIN": lambda: self.scale(self.target + 1),
             "SIGTTOU": lambda: self.scale(self.target - 1),
             "SIGUSR1": self.reopen_logs,
@@ -186,6 +196,13 @@ class Supervisor:
             "SIGCHLD": lambda: None,  # `_reap` looks after each turn
         }
         return {getattr(signal, name): call for name, call in named.items() if hasattr(signal, name)}
+
+    def _hung_up(self) -> None:
+        """SIGHUP: the kernel's when the terminal was closed, which is an end; any other asks for new workers."""
+        if self._has_terminal and terminal_is_gone():
+            self.stop()
+        else:
+            self.reload()
 
     # --- what it can be told ----------------------------------------------------------------------------------
 

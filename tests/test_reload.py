@@ -253,3 +253,37 @@ def test_an_application_object_cannot_be_reloaded():
     )
     assert run.returncode == 3
     assert "reload needs an import string such as 'main:app', to import it anew; it got an object" in run.stderr
+
+
+# Makes standard input the terminal of a new session, then becomes the interpreter with these arguments.
+TAKE_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="terminals of POSIX")
+@pytest.mark.parametrize("argv", [["--reload"], ["--workers", "2"]], ids=["reload", "workers"])
+def test_a_closed_terminal_ends_the_server(folder, argv):
+    """The kernel's SIGHUP, and not one that asks for new workers: else the server would live on, on its port."""
+    leader, terminal = os.openpty()
+    words = [sys.executable, "-c", TAKE_TERMINAL, "-m", "fastasgi", "dev:app", "--port", "0", *argv]
+    environment = {**os.environ, "PYTHONPATH": search_path(folder)}
+    with subprocess.Popen(
+        words,
+        cwd=folder,
+        env=environment,
+        stdin=terminal,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as server:
+        os.close(terminal)
+        try:
+            for line in server.stderr:
+                if b"Press CTRL+C" in line:
+                    break
+            os.close(leader)
+            assert server.wait(10) == 0
+        finally:
+            server.kill()
