@@ -15,7 +15,7 @@ import asyncio
 import enum
 import logging
 import traceback
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol
 
 from .asgi import ASGI3Application, Message, Scope
@@ -104,12 +104,27 @@ class Lifespan:
             )
         if self._phase is Phase.STARTING:
             self._accept_absence()
-        else:
-            server_logger.info("Application startup complete.")
+        server_logger.info("Application startup complete.")
 
-    async def shutdown(self) -> None:
-        """Run the application's shutdown within `timeout_lifespan_shutdown`. What goes wrong there is
-        logged."""
+    async def shutdown(self, forced: Coroutine[Any, Any, None] | None = None) -> None:
+        """Run the application's shutdown within `timeout_lifespan_shutdown`, and no longer than until `forced` ends.
+        What goes wrong there is logged."""
+        ending = asyncio.ensure_future(self._shut_down())
+        waiting: set[asyncio.Future[None]] = {ending}
+        if forced is not None:
+            waiting.add(asyncio.ensure_future(forced))
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if not ending.done():
+                server_logger.warning("Ending at once: cancelling the application's shutdown")
+        finally:
+            for task in waiting:
+                task.cancel()
+        await asyncio.wait({ending})
+        if not ending.cancelled():
+            ending.result()
+
+    async def _shut_down(self) -> None:
         if self._phase is not Phase.RUNNING or self._task is None:
             return
         if self._task.done():  # it ended while requests were served; _call has logged an error

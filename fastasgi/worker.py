@@ -507,7 +507,9 @@ class Server:
             await self._drain(self._runtime)
         await self._end_notify()
         if self.lifespan is not None:
-            await self.lifespan.shutdown()
+            # A second signal that came before has cut the drain short: the application ends in order.
+            forced = None if self.force_exit else self._until_forced()
+            await self.lifespan.shutdown(forced)
 
     def _release(self) -> None:
         if self._ticker is not None:

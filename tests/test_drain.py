@@ -4,11 +4,14 @@ The steps of the runtime first, in memory; then whole processes with real signal
 """
 
 import asyncio
+import os
 import signal
+import subprocess
+import sys
 
 import pytest
 from drive import GET, START, body, hello, request, serving, turn, until
-from process import running
+from process import ROOT, running
 
 # --- the steps, in memory -------------------------------------------------------------------------
 
@@ -360,3 +363,29 @@ def test_an_application_that_exits_ends_the_process():
         assert server.wait(15) == 7
         assert "app called sys.exit(7): the process has ended with it" in server.log()
         assert "never retrieved" not in server.log()
+
+
+STUCK = """
+import asyncio
+
+async def app(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await asyncio.sleep(60)
+"""
+
+
+@pytest.mark.pins("process.second-signal")
+def test_a_second_signal_cuts_the_applications_shutdown_short(tmp_path):
+    (tmp_path / "stuck.py").write_text(STUCK)
+    words = [sys.executable, "-m", "fastasgi", "stuck:app", "--port", "0", "--timeout-lifespan-shutdown", "60"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            for awaited in ("Press CTRL+C", "Waiting for application shutdown"):
+                assert any(awaited in line for line in server.stderr)
+                server.send_signal(signal.SIGINT)
+            assert server.wait(15) == 0
+        finally:
+            server.kill()
