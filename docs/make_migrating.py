@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from make_options import default_of
+from make_options import default_of  # and where fastasgi is
 
 from fastasgi.options import FIELDS
 from fastasgi.suggest import ELSEWHERE
@@ -65,7 +65,7 @@ DIFFERS = {
     "factory": "seen, with a warning that says so",
     "h11_max_incomplete_event_size": "accepted: sets `limit_request_head`",
     "reset_contextvars": "accepted: each request always has a context of its own",
-    "env_file": "feeds the application's environment, as there",
+    "env_file": "feeds the application's environment only: see below",
     "log_config": "one written for uvicorn works once its names are replaced",
 }
 
