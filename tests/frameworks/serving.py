@@ -28,7 +28,7 @@ WITHOUT_LIFESPAN = {"django", "channels"}
 LEFT = "INFO:     client left: "
 RUNNING = re.compile(r"INFO: +fastasgi running on (http://\S+:\d+|unix:\S+) \(Press CTRL\+C to quit\)")
 ERROR = re.compile(
-    r"^(ERROR|CRITICAL|WARNING)|^django (ERROR|WARNING)|ERROR in app|^\[FALCON\] Unhandled exception", re.M
+    r"^(ERROR|CRITICAL|WARNING)|^django (ERROR|WARNING)|ERROR in app|^(\[FALCON\] )?Unhandled exception", re.M
 )
 TRACEBACK = "Traceback (most recent call last):"
 
