@@ -263,7 +263,7 @@ cdef class Http1(Handler):
             return self._refuse()
         if self.reading == READING_HEAD and self.parser.is_blank():
             self.reading = READING_IDLE         # an empty line, tolerated before the next request
-            if self.runtime.draining or self.runtime.wants_room:
+            if self.runtime.closes_idle or self.runtime.wants_room:
                 return self._close(False)
             if self.has_begun:                  # else it is still the first byte that is waited for
                 self.channel.arm(TIMEOUT_KEEP_ALIVE)
@@ -428,7 +428,8 @@ cdef class Http1(Handler):
             return 0        # a client that does not read its answers gets no more of them; writable() goes on
         self.reading = READING_IDLE
         if self.tail is None:
-            if self.saw_eof or self.runtime.draining or self.runtime.wants_room:
+            # What was not announced is not closed while a request may be on its way: the two would cross.
+            if self.saw_eof or self.runtime.closes_idle or self.runtime.wants_room:
                 return self._close(False)
             self.channel.arm(TIMEOUT_KEEP_ALIVE)
             if self.channel.is_paused or self.channel.has_unread:

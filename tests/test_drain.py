@@ -17,6 +17,38 @@ from process import ROOT, running
 
 
 @pytest.mark.pins("process.signal-drain")
+async def test_a_response_that_could_not_announce_the_end_leaves_its_connection_open():
+    """Its head had left before the drain: closed at once, it would cross a request that is on its way."""
+    ends = asyncio.Event()
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/stream":
+            await send(START)
+            await send({"type": "http.response.body", "body": b"piece", "more_body": True})
+            await ends.wait()
+            await send(body())
+        else:
+            await hello(scope, receive, send)
+
+    async with serving(app) as bench:
+        peers = [bench.connect() for _ in range(2)]
+        for peer in peers:
+            peer.feed(request(target="/stream"))
+        await turn(3)
+        bench.runtime.announce_drain()
+        ends.set()
+        await turn(3)
+        assert [peer.state for peer in peers] == ["open", "open"]
+        peers[0].feed(GET)
+        await turn(3)
+        assert peers[0].output.endswith(b"ok") and b"connection: close" in peers[0].output
+        assert peers[0].state != "open"
+        bench.runtime.drain()
+        await turn(3)
+        assert peers[1].state != "open"
+
+
+@pytest.mark.pins("process.signal-drain")
 async def test_idle_connections_close_at_once():
     async with serving(hello) as bench:
         fresh, kept = bench.connect(), bench.connect()
