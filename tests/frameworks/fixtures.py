@@ -33,7 +33,7 @@ def running(framework, *argv, signal_number=signal.SIGINT, **how):
     try:
         has_lifespan = framework not in WITHOUT_LIFESPAN
         starting = [line for line in site.err.all[: site.started_with] if not line.startswith("event: ")]
-        assert len(starting) == 5, starting
+        assert len(starting) == (5 if has_lifespan else 6), starting
         assert ("unsupported" in starting[2]) is not has_lifespan, starting
         yield site
         ending = [line for line in site.stop(signal_number) if not line.startswith("event: ")]
