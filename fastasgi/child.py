@@ -118,6 +118,8 @@ class SupervisedServer(Server):
             self.config.timeout_graceful_shutdown = command["timeout_s"]
             self.config.timeout_disconnect_grace = command["grace_s"]
             self.should_exit = True
+            if command["is_forced"]:
+                self.force_exit = True
         elif what == "abort":
             self.should_exit = True
             self.force_exit = True

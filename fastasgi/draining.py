@@ -29,6 +29,7 @@ class Manner:
     timeout_s: float | None  # until requests get http.disconnect
     grace_s: float | None  # until they are cancelled
     bound_s: float | None
+    is_forced: bool = False  # cancel at once what runs
 
     @classmethod
     def of_stop(cls, config: Config, *, delay_s: float = 0.0) -> Manner:
@@ -36,6 +37,11 @@ class Manner:
         times = (config.timeout_graceful_shutdown, config.timeout_disconnect_grace)
         bound_s = drain_bound_s(config)
         return cls(delay_s, 0.0, *times, None if bound_s is None else bound_s + delay_s)
+
+    @classmethod
+    def of_abort(cls, config: Config) -> Manner:
+        """The server ends, and no request is waited for. The application's shutdown is."""
+        return cls(0.0, 0.0, 0.0, 0.0, abort_bound_s(config), is_forced=True)
 
     @classmethod
     def of_replacement(cls, config: Config) -> Manner:

@@ -9,8 +9,8 @@
 
 The link is a pair of connected sockets that carries one JSON object a line. The supervisor says what to do:
 
-    {"do": "drain", "linger_s": 5, "delay_s": 0, "timeout_s": 20, "grace_s": 5}     null: no limit
-    {"do": "abort"}     end now: cancel what runs
+    {"do": "drain", "linger_s": 5, "delay_s": 0, "timeout_s": 20, "grace_s": 5, "is_forced": false}     null: no limit
+    {"do": "abort"}     end now: cancel what runs, the application's shutdown too
     {"do": "reopen"}    reopen log files
 
 and the worker says what it has to tell: {"say": "ready"}, {"say": "retire", "why": ...}, {"say": "draining"},

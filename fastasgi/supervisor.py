@@ -209,15 +209,19 @@ class Supervisor:
     def stop(self, *, graceful: bool = True) -> None:
         """End: drain first, or with `graceful` False, or when told again, cancel what runs; a third time kills."""
         self._stops += 1
-        if self.phase is not Phase.STOPPING:
-            self._notifier.stopping()
-            self._end_all(Manner.of_stop(self.config, delay_s=self.config.drain_delay))
         if self._stops > 2:
             server_logger.warning("Killing %s", counted(len(self.workers)))
             for worker in self.workers:
                 worker.kill("told to end for the third time")
-        elif self._stops == 2 or not graceful:
+            return
+        is_forced = self._stops == 2 or not graceful
+        if is_forced:
             server_logger.warning("Ending at once: cancelling what runs")
+        if self.phase is not Phase.STOPPING:
+            drain = Manner.of_stop(self.config, delay_s=self.config.drain_delay)
+            self._notifier.stopping()
+            self._end_all(Manner.of_abort(self.config) if is_forced else drain)
+        elif is_forced:
             self._close_sockets()
             for worker in self.workers:
                 worker.link.send(do="abort")

@@ -2,12 +2,18 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from dataclasses import asdict
 
+import pytest
 from supervised import search_path
 
-from fastasgi.child import request_of, signal_handlers
+from fastasgi._scoreboard import Slot
+from fastasgi.child import Birth, SupervisedServer, request_of, signal_handlers
+from fastasgi.config import Config
+from fastasgi.draining import Manner
 
 SCOPE = {"type": "http", "method": "GET", "path": "/x", "client": ("10.0.0.1", 5000)}
 
@@ -72,3 +78,19 @@ def test_stacks_of_all_threads_then_the_request(tmp_path):
     assert text.count("most recent call first") == 2
     assert text.rstrip().endswith("running: GET /x of 10.0.0.1:5000")
     assert text.count("running:") == 1
+
+
+# --- the supervisor's commands ------------------------------------------------------------------------------------
+
+
+@pytest.mark.pins("workers.stop-bounded")
+def test_an_end_at_once_is_one_command():
+    """A second one, behind the drain's, would meet the application's shutdown and cut it short."""
+    config = Config("a:b", log_config=None)
+    theirs, ours = socket.socketpair()
+    with theirs, ours:
+        server = SupervisedServer(config, Birth(Slot(), ours, -1, [], 1))
+        server.obey({"do": "drain", **asdict(Manner.of_stop(config))})
+        assert (server.should_exit, server.force_exit) == (True, False)
+        server.obey({"do": "drain", **asdict(Manner.of_abort(config))})
+        assert (server.should_exit, server.force_exit) == (True, True)

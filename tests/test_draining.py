@@ -30,3 +30,4 @@ def test_manners():
     assert stop.bound_s == drain_bound_s(config()) + 3
     assert Manner.of_replacement(config()) == Manner(0, LINGER_S, 20, 5, drain_bound_s(config()))
     assert Manner.of_reload().timeout_s == 0
+    assert Manner.of_abort(config()) == Manner(0, 0, 0, 0, abort_bound_s(config()), is_forced=True)
