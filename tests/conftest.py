@@ -22,6 +22,7 @@ import threading
 
 import pytest
 from starts import starts_processes
+from waiting import open_fds
 
 TIME_LIMIT_S = 30.0
 # A test stuck in C never runs the Python signal handler: this much later the process dumps and dies.
@@ -163,19 +164,6 @@ def pytest_pyfunc_call(pyfuncitem):
 
 
 # -------------------------------------------------------------------------------------- left over
-def open_fds():
-    """The descriptors of this process, with what each is; None where /proc is missing."""
-    try:
-        names = os.listdir("/proc/self/fd")
-    except OSError:
-        return None
-    found = {}
-    for name in names:
-        with contextlib.suppress(OSError):
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-    return found
-
-
 @pytest.fixture
 def watch_runtime():
     """A function to call with each Runtime that a test makes: no channel or exchange of it may stay."""

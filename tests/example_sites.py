@@ -2,7 +2,6 @@
 
 import contextlib
 import ssl
-import time
 from pathlib import Path
 
 import httpx
@@ -28,11 +27,3 @@ def served(app, **options):
         client_of(server.url) as client,
     ):
         yield server, client
-
-
-def until(condition, what):
-    """Ask until it is so; bounded. For what other threads and processes do."""
-    end = time.monotonic() + PATIENCE_S
-    while not (found := condition()):
-        assert time.monotonic() < end, f"not within {PATIENCE_S} s: {what}"
-    return found

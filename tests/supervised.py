@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from process import PATIENCE_S, ROOT, TESTS, Blocking, Process, no_alarm
+from waiting import until
 
 READY = "(Press CTRL+C to quit)"
 REPLACED = "All workers are replaced"
@@ -111,12 +112,14 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def until_gone(pids: list[int], timeout_s: float = PATIENCE_S) -> None:
+def until_gone(pids: list[int]) -> None:
     """Wait until none of them runs."""
-    deadline_s = time.monotonic() + timeout_s
-    while left := [pid for pid in pids if is_alive(pid)]:
-        assert time.monotonic() < deadline_s, f"still running: {left}"
-        time.sleep(0.01)
+    until(lambda: not any(is_alive(pid) for pid in pids), f"none of {pids} runs")
+
+
+def until_reaped(pids: list[int]) -> None:
+    """Wait until their parent knows that they have ended."""
+    until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), f"somebody has waited for {pids}")
 
 
 def tls_ends() -> tuple[ssl.SSLContext, list[str]]:

@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 
 import click.testing
 import pytest
@@ -19,6 +18,7 @@ if sys.platform == "win32":
     pytest.skip("Unix sockets", allow_module_level=True)
 
 from process import PATIENCE_S, ROOT, running
+from waiting import until
 
 from fastasgi import control, ctl
 from fastasgi.control import Control, ControlError, ControlSocket
@@ -310,14 +310,6 @@ def asked(path):
         return client.ask("status")["workers"]
 
 
-def until(condition):
-    end = time.monotonic() + PATIENCE_S
-    while not (found := condition()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    return found
-
-
 @pytest.mark.pins("control.commands")
 @pytest.mark.parametrize(
     ("words", "found"),
@@ -349,7 +341,7 @@ def test_a_server_is_seen_and_steered(path, start):
     """Spawned workers are those of systems that cannot fork, where this stands for signals."""
     argv = ("--workers", "2", "--control-socket", path, "--no-access-log")
     with running("main", *argv, FASTASGI_WORKER_START=start) as server:
-        until(lambda: "ready in" in server.log())
+        until(lambda: "ready in" in server.log(), "it is ready")
         for _ in range(20):
             server.connect().get("/plain")
         code, text = steer(path, "status", "--json")
@@ -359,14 +351,14 @@ def test_a_server_is_seen_and_steered(path, start):
         code, text = steer(path, "workers")
         assert [line.split()[1] for line in text.splitlines()] == ["STATE", "ready", "ready"]
         assert steer(path, "scale", "3") == (0, "3 workers from now on.\n")
-        until(lambda: [w["state"] for w in asked(path)] == ["ready"] * 3)
+        until(lambda: [w["state"] for w in asked(path)] == ["ready"] * 3, "three workers are ready")
         code, text = steer(path, "dump-stacks")
         assert text.count("worker [") == 3
         assert "worker.py" in text
         before = {worker["pid"] for worker in json.loads(steer(path, "workers", "--json")[1])}
         assert before == {worker["pid"] for worker in asked(path)}
         assert steer(path, "reload") == (0, "All workers are being replaced.\n")
-        until(lambda: not before & {w["pid"] for w in asked(path)})
+        until(lambda: not before & {w["pid"] for w in asked(path)}, "all workers are new")
         assert steer(path, "stop") == (0, "The server drains and ends.\n")
         assert server.wait() == 0
     assert not os.path.exists(path)
@@ -379,7 +371,7 @@ def test_a_server_is_seen_and_steered(path, start):
 def test_a_killed_server_leaves_a_stale_socket_that_the_next_one_takes(path):
     for number in (signal.SIGKILL, signal.SIGTERM):
         with running("main", "--workers", "2", "--control-socket", path) as server:
-            until(lambda server=server: "ready in" in server.log())
+            until(lambda server=server: "ready in" in server.log(), "it is ready")
             assert steer(path, "status")[0] == 0
             server.signal(number)
             server.wait()

@@ -5,8 +5,9 @@ import importlib
 import logging
 
 import pytest
-from example_sites import served, until
+from example_sites import served
 from process import Blocking
+from waiting import until
 from websockets.sync.client import connect
 
 from fastasgi import serve_in_thread

@@ -12,10 +12,11 @@ import sys
 
 import httpx
 import pytest
-from example_sites import EXAMPLES, ROOT, client_of, served, until
+from example_sites import EXAMPLES, ROOT, client_of, served
 from frameworks.serving import Lines
 from process import PATIENCE_S, no_alarm, running
 from prometheus_client.parser import text_string_to_metric_families
+from waiting import until
 
 import fastasgi
 from fastasgi.options import FIELDS

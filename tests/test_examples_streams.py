@@ -5,9 +5,10 @@ import json
 import signal
 
 import pytest
-from example_sites import ROOT, client_of, served, until
+from example_sites import ROOT, client_of, served
 from process import PATIENCE_S, running
 from test_websocket_chromium import BROWSER, browsing
+from waiting import until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import watchfiles
 from supervised import running_workers, search_path
+from waiting import open_fds, until
 
 from fastasgi import reload
 from fastasgi.reload import FileFilter, changes_of, forget_bytecode, poll_changes, run_watcher, watch_changes
@@ -108,6 +109,7 @@ def test_polling_sees_new_changed_and_removed_files(tmp_path):
 
 
 def test_watchfiles_sees_a_change(tmp_path):
+    before = open_fds()
     wanted = FileFilter.of([str(tmp_path)], ["*.py"], EXCLUDES)
     changes = watch_changes(wanted, 0.1, watchfiles.watch)
     assert next(changes) == set(), "nothing has changed within its time: it looks up now and then"
@@ -115,6 +117,7 @@ def test_watchfiles_sees_a_change(tmp_path):
     (tmp_path / "app.py").write_text("1")
     assert {path.name for path in itertools.chain.from_iterable(itertools.islice(changes, 1))} == {"app.py"}
     changes.close()
+    until(lambda: open_fds() == before, "watchfiles' thread, which nobody waits for, has ended")
 
 
 def test_what_changed_before_the_watching_began_comes_first(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import socket
 import time
 
 import pytest
-from supervised import READY, is_alive, running_workers, search_path, until_gone
+from supervised import READY, is_alive, running_workers, search_path, until_gone, until_reaped
 
 from fastasgi.control import Control
 
@@ -91,9 +91,10 @@ def test_a_worker_that_does_not_end_is_killed():
     with running_workers("main", *argv) as server:
         client = server.connect()
         client.send(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
-        server.until_logged("event: blocks")
+        blocked = int(re.search(r"event: blocks (\d+)", server.until_logged("event: blocks "))[1])
+        others = [pid for pid in server.pids() if pid != blocked]
         server.signal(signal.SIGQUIT)
-        server.until_logged("Finished server process")
+        until_reaped(others)
         server.signal(signal.SIGTERM)
         server.until_logged("Ending at once", 2)
         server.signal(signal.SIGTERM)
