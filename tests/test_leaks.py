@@ -157,7 +157,10 @@ def tracked():
     """How many tracked objects of each type there are."""
     gc.collect()
     gc.collect()
-    return Counter(f"{type(thing).__module__}.{type(thing).__qualname__}" for thing in gc.get_objects())
+    found = Counter()  # not of a generator: whether that is a Mapping would be remembered, by each kind of Mapping
+    for thing in gc.get_objects():
+        found[f"{type(thing).__module__}.{type(thing).__qualname__}"] += 1
+    return found
 
 
 def blocks():
