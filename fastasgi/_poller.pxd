@@ -39,6 +39,7 @@ cdef class Poller(Owner):
     # --- one batch
     cdef PyObject *deferred[MAX_DEFERRED]   # borrowed from slots
     cdef uint32_t n_deferred
+    cdef size_t deferred_bytes
     cdef int64_t deferred_since_ns
     cdef bint is_flush_scheduled    # _flush_turn() comes in the next turn
     cdef uint32_t late_slot         # the channel that was last written outside of a batch

@@ -10,7 +10,8 @@ Edge-triggered, so nothing is asked of epoll per request. What an edge does not 
 channel, and the queue is served from the loop while it is not empty.
 
 Output of a batch is deferred to its end, because a send() that wakes a sleeping reader costs several times one that
-does not; at most MAX_DEFERRED channels and DEFER_NS wait. Outside of a batch a lone write leaves at once, and those of
+does not; and the application runs slowly after each large one, which leaves nothing of it in the caches. At most
+MAX_DEFERRED channels, DEFERRED_BYTES and DEFER_NS wait. Outside of a batch a lone write leaves at once, and those of
 a burst with the turn of the loop.
 """
 
@@ -28,7 +29,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from fastasgi._channel cimport CHANNEL_CLOSED, CHANNEL_LINGERING, CHANNEL_OPEN
 from fastasgi._listener cimport Listener
 from fastasgi._runtime cimport Runtime
-from fastasgi._socket cimport Owner, SocketChannel, address_of, error_of
+from fastasgi._socket cimport DEFERRED_BYTES, Owner, SocketChannel, address_of, error_of
 from fastasgi.linux cimport (
     EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI,
     EPOLLRDHUP, IPPROTO_TCP, MSG_PEEK, SO_OOBINLINE, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET, TCP_NODELAY,
@@ -404,8 +405,9 @@ cdef class Poller(Owner):
                 self.loop.call_soon(self.run_queue)
         return 0
 
-    cdef int defer(self, SocketChannel channel) except -1:
+    cdef int defer(self, SocketChannel channel, size_t n) except -1:
         """Write the channel's output at the end of the batch, or, outside of one, behind what this turn still runs."""
+        self.deferred_bytes += n
         if not channel.is_deferred:
             if self.n_deferred == 0:
                 self.deferred_since_ns = self.runtime.now_ns
@@ -415,8 +417,8 @@ cdef class Poller(Owner):
             channel.is_deferred = True
             self.deferred[self.n_deferred] = <PyObject *>channel
             self.n_deferred += 1
-            if self.n_deferred == MAX_DEFERRED:
-                return self._flush_deferred()
+        if self.n_deferred == MAX_DEFERRED or self.deferred_bytes > DEFERRED_BYTES:
+            return self._flush_deferred()
         return 0
 
     cdef bint is_burst(self, SocketChannel channel) except? -1:
@@ -441,6 +443,7 @@ cdef class Poller(Owner):
         cdef SocketChannel channel
         cdef uint32_t i, n = self.n_deferred
         self.n_deferred = 0
+        self.deferred_bytes = 0
         for i in range(n):
             channel = <SocketChannel>self.deferred[i]       # alive: closed channels are in `dead` until the batch ends
             channel.is_deferred = False

@@ -9,7 +9,7 @@ from fastasgi._channel cimport Channel
 
 cdef enum:
     MAX_IOVECS = 64                 # of one sendmsg
-    GATHER_BYTES = 256 * 1024       # output that may wait for the end of the turn
+    DEFERRED_BYTES = 8 * 1024 * 1024    # output that may wait for the end of the batch or turn, of all channels together
     N_HOSTS = 1024                  # texts of client addresses that are shared
 
 
@@ -21,7 +21,7 @@ cdef class Owner:
     cdef dict hosts                 # host -> itself: clients of one address share its text
 
     cdef int enqueue(self, SocketChannel channel) except -1
-    cdef int defer(self, SocketChannel channel) except -1
+    cdef int defer(self, SocketChannel channel, size_t n) except -1
     cdef bint is_burst(self, SocketChannel channel) except? -1
     cdef int bury(self, SocketChannel channel) except -1
 

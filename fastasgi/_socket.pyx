@@ -55,6 +55,7 @@ cdef class SocketChannel(Channel):
     # --- output -------------------------------------------------------------------------------------------------------
 
     cdef int write(self, bytes head, bytes body, bytes end, bint more) except -1:
+        cdef size_t before = self.pending
         if self.state != CHANNEL_OPEN:
             return 0
         if head is not None:
@@ -65,8 +66,8 @@ cdef class SocketChannel(Channel):
             self.push(end)
         if self.waits_for_room:
             return 0
-        if self.pending <= GATHER_BYTES and (more or self.poller.is_running or self.poller.is_burst(self)):
-            return self.poller.defer(self)
+        if self.pending <= DEFERRED_BYTES and (more or self.poller.is_running or self.poller.is_burst(self)):
+            return self.poller.defer(self, self.pending - before)
         return self.flush()
 
     cdef bint is_full(self) noexcept:
@@ -315,8 +316,8 @@ cdef class Owner:
         """Serve the channel in the next turn of the loop."""
         raise AssertionError("enqueue() is for the Poller")
 
-    cdef int defer(self, SocketChannel channel) except -1:
-        """Write the channel's output at the end of the batch."""
+    cdef int defer(self, SocketChannel channel, size_t n) except -1:
+        """Write the channel's output at the end of the batch; it has grown by n bytes."""
         raise AssertionError("defer() is for the Poller")
 
     cdef bint is_burst(self, SocketChannel channel) except? -1:

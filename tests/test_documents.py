@@ -220,7 +220,7 @@ def test_defaults_of_options_are_right(path, heading):
     assert seen > 5
 
 
-UNITS = {"": 1, " B": 1, " KiB": 1024, " ms": 1_000_000, " us": 1000, " s": 1}
+UNITS = {"": 1, " B": 1, " KiB": 1024, " MiB": 1024 * 1024, " ms": 1_000_000, " us": 1000, " s": 1}
 
 
 def value_of(constant):
@@ -236,7 +236,7 @@ def value_of(constant):
 
 def test_numbers_are_those_of_the_sources():
     text = ARCHITECTURE.read_text(encoding="utf-8")
-    found = re.findall(r"`([A-Z][A-Z_]+)`(?:,| \|)\s(\d+)( KiB| B| ms| us| s)?", text)
+    found = re.findall(r"`([A-Z][A-Z_]+)`(?:,| \|)\s(\d+)( KiB| MiB| B| ms| us| s)?", text)
     assert len(found) > 10
     for constant, number, unit in found:
         assert value_of(constant) == int(number) * UNITS[unit], constant

@@ -13,6 +13,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="epoll is Linux'
 MAX_DEFERRED = 64
 NEAR_S = 250e-6
 DEFER_S = 1e-3
+MIB = 1 << 20
+DEFERRED_MIB = 8
+LARGE = {"type": "http.response.body", "body": bytes(MIB)}
 
 
 class Parked:
@@ -26,11 +29,11 @@ class Parked:
         self.sends[scope["client"]] = send
         await self.ended.wait()
 
-    async def answer(self, client):
+    async def answer(self, client, message=BODY):
         """Answer the request of this client; the loop does not turn meanwhile."""
         send = self.sends.pop(client.sock.getsockname())
         await send(START)
-        await send(BODY)
+        await send(message)
 
 
 @contextlib.asynccontextmanager
@@ -107,6 +110,31 @@ async def test_no_more_than_so_many_channels_wait(event_loop_kind):
         assert arrived(clients) == list(range(MAX_DEFERRED + 1))
         await turn()
         assert arrived(clients) == [MAX_DEFERRED + 1]
+
+
+async def test_large_answers_that_are_whole_leave_together(event_loop_kind):
+    async with parked(3) as (_, app, clients):
+        for client in clients:
+            await app.answer(client, LARGE)
+        assert arrived(clients) == [0]
+        await turn()
+        assert arrived(clients[1:]) == [0, 1]
+
+
+async def test_no_more_than_so_many_bytes_wait(event_loop_kind):
+    async with parked(DEFERRED_MIB + 2) as (_, app, clients):
+        for client in clients:
+            await app.answer(client, LARGE)
+        assert arrived(clients) == list(range(DEFERRED_MIB + 1))
+        await turn()
+        assert arrived(clients[-1:]) == [0]
+
+
+async def test_an_answer_of_more_bytes_leaves_at_once(event_loop_kind):
+    async with parked(2) as (_, app, clients):
+        await app.answer(clients[0])
+        await app.answer(clients[1], {**LARGE, "body": bytes((DEFERRED_MIB + 1) * MIB)})
+        assert arrived(clients) == [0, 1]
 
 
 @pytest.mark.parametrize("how", ["reset", "fin"])
