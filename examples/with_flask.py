@@ -24,7 +24,8 @@ def hello(name: str) -> dict[str, str | None]:
 @app.post("/lines")
 def lines() -> Response:
     """Number the lines of a body: read and answered piece by piece."""
-    return Response((b"%d %s" % numbered for numbered in enumerate(request.stream, 1)), mimetype="text/plain")
+    found = iter(request.stream.readline, b"")  # not `for line in request.stream`: it may end with an empty line
+    return Response((b"%d %s" % numbered for numbered in enumerate(found, 1)), mimetype="text/plain")
 
 
 async def new(request: Request) -> JSONResponse:
