@@ -58,9 +58,9 @@ WARN_CYTHON = [
     "-Wno-unknown-warning-option",
 ]
 WARN_FETCHED = ["-Wno-unused-parameter", "-Wno-unused-variable", "-Wno-unused-but-set-variable"]
-LINUX_ONLY = ("/_socket.pyx", "/_listener.pyx", "/_poller.pyx", "/_orphan.pyx", "/bench/_load.pyx",
-              "/bench/_http.pyx", "/bench/_websocket.pyx")  # epoll
-INCLUDE = ["csrc", "csrc/llhttp/include"]
+LINUX_ONLY = ("/_socket.pyx", "/_listener.pyx", "/_poller.pyx", "/_orphan.pyx", "/bench/_application.pyx",
+              "/bench/_load.pyx", "/bench/_http.pyx", "/bench/_websocket.pyx")  # epoll
+INCLUDE = ["csrc", "csrc/llhttp/include", "fastasgi/bench/native"]
 
 
 def compile_flags(compiler_type):
@@ -176,7 +176,7 @@ class BuildModules(build_ext):
         """Wrap the compiler so that an object newer than its source and the headers is kept, and only linked anew."""
 
         def compile_some(sources, output_dir=None, depends=(), **options):
-            headers = ["setup.py", *(name for name in depends if name.endswith(".h"))]
+            headers = ["setup.py", *(name for name in depends if name.endswith((".h", ".c")))]
             objects = self.compiler.object_filenames(sources, output_dir=output_dir)
             stale = [s for s, o in zip(sources, objects) if self.force or newer_group([s, *headers], o)]
             if stale:
@@ -222,11 +222,12 @@ class SourceDistribution(sdist):
 def modules():
     """One extension for each `_*.pyx` below `fastasgi/`; what uses epoll exists on Linux only."""
     depends = [*listed("fastasgi/**/*.pxd"), *listed("csrc/*.h"), "csrc/llhttp/include/llhttp.h"]
+    included = {"fastasgi/bench/_application.pyx": ["fastasgi/bench/native/floor.c"]}
     for source in listed("fastasgi/**/_*.pyx"):
         if source.endswith(LINUX_ONLY) and not sys.platform.startswith("linux"):
             continue
         name = source.removesuffix(".pyx").replace("/", ".")
-        yield Extension(name, [source], include_dirs=INCLUDE, depends=depends)
+        yield Extension(name, [source], include_dirs=INCLUDE, depends=[*depends, *included.get(source, [])])
 
 
 def static_libraries():

@@ -15,8 +15,6 @@ import asyncio
 import contextvars
 import functools
 import gc
-import importlib
-import itertools
 import statistics
 import sys
 import time
@@ -27,6 +25,8 @@ from typing import Any, Protocol
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from fastasgi._awaitables import Ready
+from fastasgi.bench.alone import always, content_of, done, find_app, make_scope
 from fastasgi.bench.apps import websocket_app
 from fastasgi.bench.scenarios import HTTP, HttpScenario, excerpt
 
@@ -141,10 +141,8 @@ class _Alone:
 
     def _begin(self, data: bytes) -> None:
         """The first request shows what the answer is."""
-        _, _, content = data.partition(b"\r\n\r\n")
         self._scope = make_scope(data)
-        message = {"type": "http.request", "body": content, "more_body": False}
-        self._receive, self._send = constant(self._loop, message), constant(self._loop, None)
+        self._receive, self._send = always(done(self._loop, content_of(data))), always(Ready())
 
         async def keep(message: dict[str, Any]) -> None:
             self._sent.append(message.get("body", b""))
@@ -166,44 +164,7 @@ def connect_alone(app: Callable, loop: asyncio.AbstractEventLoop) -> Connection:
     return _Alone(app, loop)
 
 
-def make_scope(request: bytes) -> dict[str, Any]:
-    """Return the scope of a request."""
-    head, _, _ = request.partition(b"\r\n\r\n")
-    first, *lines = head.split(b"\r\n")
-    method, target, _ = first.split(b" ")
-    path, _, query = target.partition(b"?")
-    fields = [tuple(part.strip() for part in line.split(b":", 1)) for line in lines]
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "server": ("127.0.0.1", 8000),
-        "client": ("127.0.0.1", 50000),
-        "scheme": "http",
-        "root_path": "",
-        "method": method.decode(),
-        "path": path.decode(),
-        "raw_path": path,
-        "query_string": query,
-        "headers": [(name.lower(), value) for name, value in fields],
-        "extensions": {},
-    }
-
-
-def constant(loop: asyncio.AbstractEventLoop, value: Any) -> Callable[..., Any]:
-    """Return a callable without Python frames, of one argument or none, whose awaitable is done and gives `value`."""
-    done = loop.create_future()
-    done.set_result(value)
-    return functools.partial(next, itertools.repeat(done))
-
-
 ENGINES = {"fastasgi": connect_fastasgi, "uvicorn": connect_uvicorn, "alone": connect_alone}
-
-
-def find_app(name: str) -> Callable[..., Any]:
-    """Import an application of `fastasgi.bench.apps`, given as `module:name`."""
-    module, _, attribute = name.partition(":")
-    return getattr(importlib.import_module(f"fastasgi.bench.apps.{module}"), attribute)
 
 
 @dataclass(frozen=True)

@@ -346,11 +346,11 @@ def test_who_takes_part_where():
         return {kind.name for kind in KINDS.values() if kind.takes_part(SCENARIOS[scenario])}
 
     everywhere = {"fastasgi", "uvicorn", "granian", "peregrine", "h2corn", "gunicorn", "hypercorn"}
-    assert names("plain") == {*everywhere, "floor", "daphne"}
-    assert names("stream") == {*names("plain"), "floor-gathered"}
+    assert names("plain") == {*everywhere, "floor", "floor-application", "daphne"}
+    assert names("stream") == {*everywhere, "floor", "floor-gathered", "daphne"}
     assert names("sleep") == {*everywhere, "daphne"}
     assert names("workers") == everywhere
-    assert names("ws-100") == {*names("plain"), "picows", "socketify"}
+    assert names("ws-100") == {*everywhere, "floor", "daphne", "picows", "socketify"}
     assert names("ws-100-deflate") == {*everywhere, "daphne", "socketify"} - {"granian"}
 
 

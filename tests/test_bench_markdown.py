@@ -38,6 +38,14 @@ def test_the_summary_has_a_row_for_each_scenario():
     assert len(rows) == 1 + len(RUN.tables)
 
 
+def test_the_summary_says_what_no_server_can_save():
+    table = bench_run.plain_table()
+    table.rows.append(bench_run.row("floor-application", 8.0, 8.0, 8.0))
+    rows = next(tables(markdown.render(bench_run.run([table]))))
+    assert rows[0][-2:] == ["the floor is of uvicorn's", "and with the application"]
+    assert rows[1][-2:] == ["0.12 x", "0.20 x"]
+
+
 def test_a_scenario_has_every_honest_column():
     rows = list(tables(markdown.render(RUN)))[1]
     ours = dict(zip(rows[0], next(cells for cells in rows if cells[0] == "fastasgi")))

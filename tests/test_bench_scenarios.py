@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from http.client import HTTPResponse
 from pathlib import Path
 
@@ -14,39 +15,47 @@ import pytest
 if not sys.platform.startswith("linux"):
     pytest.skip("the benchmark is for Linux", allow_module_level=True)
 
-from fastasgi.bench import floor, scenarios, servers, verify
+from fastasgi.bench import alone, floor, scenarios, servers, verify
 from fastasgi.bench.apps import raw_app
 from fastasgi.bench.contenders import KINDS
 from fastasgi.bench.scenarios import HTTP, PLAIN, SCENARIOS
 
+ROOT = Path(__file__).resolve().parents[1]
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler is installed")
 BY_LENGTH = [s for s in HTTP if s.floor_headers is not None and s.floor_body is None]
 WITH_FLOOR = [s for s in HTTP if s.floor_headers is not None]
+FLOORS = ["floor", "floor-application"]
 
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory):
     """The compiled floor program (with warnings as errors)."""
     program = floor.compile_c("floor", tmp_path_factory.mktemp("bin"))
-    return servers.Ground(python=Path(sys.executable), floor=program)
+    return servers.Ground(python=Path(sys.executable), floor=program, tree=ROOT)
 
 
-# --- the floor --------------------------------------------------------------------------------------------------------
+# --- the floors -------------------------------------------------------------------------------------------------------
 
 
 @needs_compiler
-@pytest.mark.parametrize("scenario", WITH_FLOOR, ids=lambda scenario: scenario.name)
-def test_floor_gives_the_right_answer_of_every_scenario(programs, scenario):
-    with servers.RunningServer(KINDS["floor"], scenario, programs) as server:
+@pytest.mark.parametrize(
+    ("kind", "scenario"), [(kind, s) for s in WITH_FLOOR for kind in FLOORS if KINDS[kind].takes_part(s)],
+    ids=lambda given: getattr(given, "name", given),
+)  # fmt: skip
+def test_floor_gives_the_right_answer_of_every_scenario(programs, kind, scenario):
+    if scenario.needs and kind != "floor":
+        pytest.importorskip(scenario.needs)
+    with servers.RunningServer(KINDS[kind], scenario, programs) as server:
         server.verify()
 
 
 @needs_compiler
+@pytest.mark.parametrize("kind", FLOORS)
 @pytest.mark.parametrize("name", ["plain", "echo"])
-def test_floor_counts_requests_cut_anywhere_and_pipelined(programs, name):
+def test_floor_counts_requests_cut_anywhere_and_pipelined(programs, name, kind):
     scenario = SCENARIOS[name]
     with (
-        servers.RunningServer(KINDS["floor"], scenario, programs) as server,
+        servers.RunningServer(KINDS[kind], scenario, programs) as server,
         socket.create_connection((scenarios.HOST, server.port)) as peer,
     ):
         peer.settimeout(5)
@@ -83,10 +92,29 @@ def test_floor_serves_a_slow_reader_whole_answers(programs):
 
 
 @needs_compiler
+def test_floor_with_an_application_outlives_clients_that_leave(programs):
+    """Before its answer, in the middle of a head, with a reset; the next one on the same descriptor gets its own."""
+    pytest.importorskip("django")
+    scenario = SCENARIOS["django"]  # the view runs in a thread: it answers later
+    with servers.RunningServer(KINDS["floor-application"], scenario, programs) as server:
+        for sent in (scenario.request, scenario.request * 3, scenario.request[:40]):
+            for how in (b"\0" * 8, b"\1\0\0\0" + b"\0" * 4):
+                with socket.create_connection((scenarios.HOST, server.port)) as peer:
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
+                    peer.sendall(sent)
+                server.verify()
+
+
+@needs_compiler
 @pytest.mark.parametrize("words", [["--port", "x"], ["--port", "70000"], ["--host", "nowhere"], ["--what"]])
 def test_floor_refuses_bad_options(programs, words):
     run = subprocess.run([programs.floor, *words], capture_output=True, text=True, timeout=5)
     assert run.returncode == 2 and run.stderr
+
+
+async def test_floor_with_an_application_refuses_one_that_answers_wrongly():
+    with pytest.raises(RuntimeError, match="expected"):
+        await alone.check(alone.find_app(PLAIN.app), replace(PLAIN, body=b"Hello, nobody"))
 
 
 def test_without_a_compiler_the_floor_says_what_to_install(tmp_path, monkeypatch):

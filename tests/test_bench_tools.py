@@ -1,6 +1,5 @@
 """The scripts of `bench/`: they refuse wrong answers, and what they add up is right."""
 
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,6 @@ if not sys.platform.startswith("linux"):
 BENCH = Path(__file__).resolve().parent.parent / "bench"
 sys.path.insert(0, str(BENCH))
 
-import bound  # noqa: E402
 import common  # noqa: E402
 import engine  # noqa: E402
 import idle  # noqa: E402
@@ -62,38 +60,6 @@ async def test_engine_gives_right_answers(kind, name):
 async def test_engine_knows_a_wrong_frame():
     with pytest.raises(RuntimeError, match="in a frame"):
         engine.check_echo(b"\x81\x02no")
-
-
-# --- the bound --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="no eager tasks before CPython 3.12")
-@pytest.mark.parametrize("name", engine.SCENARIOS)
-async def test_bound_runs_each_application_to_its_end(name, monkeypatch):
-    if needs := engine.SCENARIOS[name].needs:
-        pytest.importorskip(needs)
-    monkeypatch.setattr(bound, "BATCHES", 2)
-    monkeypatch.setattr(bound, "BATCH_REQUESTS", 3)
-    assert all(figure > 0 for figure in await bound.measure(engine.SCENARIOS[name]))
-
-
-async def test_bound_refuses_an_application_that_answers_wrongly():
-    with pytest.raises(RuntimeError, match="expected"):
-        await bound.check(engine.find_app(PLAIN.app), replace(PLAIN, body=b"Hello, nobody"))
-
-
-@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler is installed")
-@pytest.mark.parametrize("name", ["plain", "echo"])
-def test_the_kernels_part_of_the_bound(name, tmp_path, monkeypatch):
-    monkeypatch.setenv("FASTASGI_BENCH_HOME", str(tmp_path))
-    best, median = bound.measure_kernel(engine.SCENARIOS[name], rounds=20)
-    assert 0 < best <= median
-
-
-def test_the_bound_says_what_part_of_others_it_is():
-    against = bound.others("uvicorn=20,peregrine=12.5")
-    line = bound.describe("plain", [3.0, 2.0, 2.5], (2.0, 2.5), against)
-    assert line.endswith("bound 5.00 us of CPU per request, 0.25 x uvicorn, 0.40 x peregrine")
 
 
 # --- idle connections, by allocator -----------------------------------------------------------------------------------

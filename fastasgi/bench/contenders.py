@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fastasgi.suggest import did_you_mean
 
-from .model import FLOOR, OURS
+from .model import FLOOR, FLOOR_APPLICATION, OURS
 from .scenarios import HOST, IdleScenario, Scenario, WebSocketScenario
 
 MANY_CONNECTIONS = 1000
@@ -102,6 +102,10 @@ def _floor(place: Place, piece_bytes: int | None = None) -> list[str]:
     return [*command, "--piece", str(pieces)] if pieces else command
 
 
+def _floor_application(place: Place) -> list[str]:
+    return place.module("fastasgi.bench.application", place.scenario.name, "--port", str(place.port))
+
+
 def _fastasgi(place: Place) -> list[str]:
     return place.module("fastasgi", place.app, *place.address, "--lifespan", "off", place.log, *place.workers)
 
@@ -179,6 +183,14 @@ KINDS: dict[str, Kind] = {
             "the floor, with all pieces of a stream in one send: what gathering them can save",
             lambda place: _floor(place, 0),
             only=frozenset({"stream", "sse"}),
+        ),
+        Kind(
+            FLOOR_APPLICATION,
+            None,
+            "",
+            "the floor, and the application in a task for each request: what no server can save",
+            _floor_application,
+            only=frozenset({"plain", "json", "headers", "echo", "fastapi", "starlette", "django", "download"}),
         ),
         Kind(OURS, "fastasgi", "fastasgi", "as installed: uvloop, own socket I/O; lifespan off", _fastasgi),
         Kind(

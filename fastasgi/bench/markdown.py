@@ -8,7 +8,7 @@ from textwrap import fill
 from . import figures
 from .compare import TEST, Comparison
 from .figures import number, share, times, whole
-from .model import FLOOR, OURS, REFERENCE, Row, Run, Table
+from .model import FLOOR, FLOOR_APPLICATION, OURS, REFERENCE, Row, Run, Table
 
 Column = tuple[str, Callable[[Row], str]]
 Grid = tuple[list[str], list[list[str]]]
@@ -100,8 +100,11 @@ def summary(run: Run) -> Grid:
         cells.append(times(figures.ratio(table, OURS, REFERENCE)))
         cells += [f"{peer} {shown[peer]}" if peer else "", times(figures.ratio(table, OURS, peer))]
         cells += [share(figures.of_the_floor(table, OURS)), times(figures.ratio(table, FLOOR, REFERENCE))]
+        cells.append(times(figures.ratio(table, FLOOR_APPLICATION, REFERENCE)))
         rows.append(cells)
-    return head, rows
+    if any(row[-1] for row in rows):
+        return [*head, "and with the application"], rows
+    return head, [row[:-1] for row in rows]
 
 
 def scenario(run: Run, table: Table) -> Grid:

@@ -16,6 +16,8 @@ OURS = "fastasgi"
 REFERENCE = "uvicorn"
 FLOOR = "floor"
 """The contender that is no server: epoll, recv and send of a fixed answer, what the kernel charges."""
+FLOOR_APPLICATION = "floor-application"
+"""The same with the application in a task for each request: what no server can save."""
 
 MICRO = 1e6
 

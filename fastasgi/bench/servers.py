@@ -88,9 +88,9 @@ class RunningServer:
         return self._core
 
     def _environment(self) -> dict[str, str]:
-        """The applications are importable, fastasgi from the tree only if asked for."""
+        """The applications are importable, fastasgi and its floors from the tree only if asked for."""
         paths = [str(self._ground.apps)]
-        if self._ground.tree and self.kind.name == OURS:
+        if self._ground.tree and (self.kind.name == OURS or self.kind.is_floor):
             paths.append(str(self._ground.tree))
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "FASTASGI_"))}
         return {**kept, "PYTHONPATH": os.pathsep.join(paths)}

@@ -14,7 +14,9 @@
  *
  * Single-threaded on purpose; pin it with taskset. Ends at SIGTERM or SIGINT.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>

@@ -1,0 +1,30 @@
+"""The floor with an application."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+
+cdef enum:
+    MAX_ASKED = 256
+    MAX_DUE = 64
+
+
+cdef class ApplicationFloor:
+    cdef object app, loop, receive, send, base
+    cdef bytes answer
+    cdef dict scope, options
+    cdef list headers
+    cdef dict serials               # how often each descriptor was closed: an answer that comes later is not its own
+    cdef set tasks
+    cdef int asked[MAX_ASKED]       # a descriptor for each request that was read
+    cdef int asked_count
+    cdef int due[MAX_DUE]           # and for each answer that is to be sent
+    cdef int due_count
+    cdef uint64_t due_since_ns
+    cdef bint is_flush_planned
+
+    cdef int serve(self, int fd, uint32_t events) except -1
+    cdef int close(self, int fd) except -1
+    cdef bint read(self, int fd, bint is_ending) except -1
+    cdef int call_all(self) except -1
+    cdef int call(self, int fd) except -1
+    cdef int answer_is_due(self, int fd) except -1
