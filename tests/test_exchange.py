@@ -5,6 +5,8 @@
 """
 
 import asyncio
+import contextlib
+import enum
 
 import pytest
 from drive import (
@@ -345,6 +347,90 @@ async def test_send_and_receive_outlive_the_connection():
         assert await kept[0]() == DISCONNECT
         with pytest.raises((ApplicationError, ClientDisconnected)):
             await kept[1](START)
+
+
+class Word(enum.StrEnum):
+    """Texts as some applications name them: equal to those of the specification, and not of the type `str`."""
+
+    TYPE = "type"
+    STATUS = "status"
+    HEADERS = "headers"
+    BODY_KEY = "body"
+    MORE_BODY = "more_body"
+    START = "http.response.start"
+    BODY = "http.response.body"
+
+
+class Restless(str):
+    """A text whose comparison changes the message that it stands in."""
+
+    def __eq__(self, other):
+        message = self.message
+        message.clear()
+        message.update((f"other {number}", bytes(100)) for number in range(30))
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+SPELLINGS = {
+    "literals": lambda text: text,
+    "made at run time": lambda text: "".join(list(text)),
+    "members of an enum": Word,
+}
+
+
+@pytest.mark.parametrize(
+    "others", [{}, {"trailers": False}, {7: 8, None: b"x"}], ids=["all known", "one more", "no texts"]
+)
+@pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
+async def test_keys_of_messages_may_be_any_text(spell, others):
+    async def app(scope, receive, send):
+        fields = [(b"x-a", b"b")]
+        await send(
+            {spell("status"): 201, spell("headers"): fields, **others, spell("type"): spell(START["type"])}
+        )
+        await send(
+            {**others, spell("type"): spell(BODY["type"]), spell("body"): b"one ", spell("more_body"): True}
+        )
+        await send(
+            {spell("body"): b"two", spell("type"): spell(BODY["type"]), spell("more_body"): False, **others}
+        )
+
+    answer, _ = await exchange(app)
+    assert (answer.status, answer.one("x-a"), answer.body) == (201, b"b", b"one two")
+
+
+@pytest.mark.parametrize("where", ["type", "key", "body"])
+async def test_a_message_that_changes_while_it_is_read(where):
+    """By code of the application that our reading runs: what was there is used, or the message is refused."""
+
+    async def app(scope, receive, send):
+        await send(dict(START))
+        word = Restless("body" if where == "key" else BODY["type"])
+        message = {"type": word if where == "type" else BODY["type"], "body": b"x" * 100, "more_body": True}
+        if where == "key":
+            message = {"type": BODY["type"], "more_body": True, word: b"x" * 100}
+        if where == "body":
+            message["more_body"] = Truth(message)
+        word.message = message
+        with contextlib.suppress(ApplicationError):
+            await send(message)
+        await send(dict(BODY))
+
+    answer, _ = await exchange(app)
+    assert answer.status == 200
+
+
+class Truth:
+    """Is true, and changes its message when it is asked."""
+
+    def __init__(self, message):
+        self.message = message
+
+    def __bool__(self):
+        self.message.clear()
+        return True
 
 
 async def test_send_and_receive_check_their_arguments():
