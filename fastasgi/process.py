@@ -10,7 +10,7 @@
 The link is a pair of connected sockets that carries one JSON object a line. The supervisor says what to do:
 
     {"do": "drain", "linger_s": 5, "delay_s": 0, "timeout_s": 20, "grace_s": 5, "is_forced": false}     null: no limit
-    {"do": "abort"}     end now: cancel what runs, the application's shutdown too
+    {"do": "abort"}     end now: cancel what runs, and the application's shutdown where it has begun
     {"do": "reopen"}    reopen log files
 
 and the worker says what it has to tell: {"say": "ready"}, {"say": "retire", "why": ...}, {"say": "draining"},

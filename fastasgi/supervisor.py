@@ -371,12 +371,16 @@ class Supervisor:
 
     def _drain(self, worker: WorkerProcess, manner: Manner) -> None:
         """Have a worker end by itself, within its bound."""
+        is_late = worker.state is WorkerState.DRAINING and manner.is_forced  # it drains, and is not to take its time
         if worker.state is WorkerState.BOOTING:
+            if manner.is_forced:  # it may have become ready a moment ago
+                worker.link.send(do="drain", **asdict(manner))
             self._cancel(worker)
             return
-        if worker.state not in SERVING:
+        if worker.state not in SERVING and not is_late:
             return
-        worker.move(WorkerState.DRAINING)
+        if not is_late:
+            worker.move(WorkerState.DRAINING)
         worker.is_told = True
         worker.link.send(do="drain", **asdict(manner))
         self._kill_later(worker, manner.bound_s)
