@@ -62,6 +62,7 @@ cdef class Poller(Owner):
     cdef int _read(self, SocketChannel channel, uint32_t events) except -1
     cdef int _read_direct(self, SocketChannel channel, size_t wanted) except? -2
     cdef int _peek(self, SocketChannel channel) except -1
+    cdef int _flush_overdue(self) except -1
     cdef int _flush_deferred(self) except -1
     cdef int _end_batch(self) except -1
     cdef int _guard(self, SocketChannel channel, object error) except -1

@@ -137,6 +137,7 @@ cdef class Poller(Owner):
                 channel.is_queued = False
                 if channel.state != CHANNEL_CLOSED:
                     self._serve(channel, 0)
+                self._flush_overdue()
         finally:
             self._end_batch()
 
@@ -185,8 +186,7 @@ cdef class Poller(Owner):
         self.solo_hits = 0
         for i in range(n):
             self._dispatch(self.events[i].u64, self.events[i].events)
-            if self.n_deferred and self.runtime.refresh() - self.deferred_since_ns > DEFER_NS:
-                self._flush_deferred()
+            self._flush_overdue()
         return 0
 
     cdef int _dispatch(self, uint64_t data, uint32_t events) except -1:
@@ -438,6 +438,12 @@ cdef class Poller(Owner):
         self.is_flush_scheduled = False
         self.runtime.refresh()
         self._flush_deferred()
+
+    cdef int _flush_overdue(self) except -1:
+        """Within a batch: write what has waited for long enough."""
+        if self.n_deferred and self.runtime.refresh() - self.deferred_since_ns > DEFER_NS:
+            return self._flush_deferred()
+        return 0
 
     cdef int _flush_deferred(self) except -1:
         cdef SocketChannel channel

@@ -9,6 +9,7 @@ from fastasgi._channel cimport Channel
 
 cdef enum:
     MAX_IOVECS = 64                 # of one sendmsg
+    GATHER_BYTES = 256 * 1024       # output of a channel behind which more may wait
     DEFERRED_BYTES = 8 * 1024 * 1024    # output that may wait for the end of the batch or turn, of all together
     N_HOSTS = 1024                  # texts of client addresses that are shared
 

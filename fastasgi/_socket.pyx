@@ -55,7 +55,7 @@ cdef class SocketChannel(Channel):
     # --- output -------------------------------------------------------------------------------------------------------
 
     cdef int write(self, bytes head, bytes body, bytes end, bint more) except -1:
-        cdef size_t before = self.pending
+        cdef size_t grown, before = self.pending
         if self.state != CHANNEL_OPEN:
             return 0
         if head is not None:
@@ -66,8 +66,12 @@ cdef class SocketChannel(Channel):
             self.push(end)
         if self.waits_for_room:
             return 0
-        if self.pending <= DEFERRED_BYTES and (more or self.poller.is_running or self.poller.is_burst(self)):
-            return self.poller.defer(self, self.pending - before)
+        grown = self.pending - before
+        # One large answer may wait; the next behind it shows whether the peer takes them (see is_full()).
+        if before <= GATHER_BYTES and self.pending <= DEFERRED_BYTES and (
+            more or self.poller.is_running or self.poller.is_burst(self)
+        ):
+            return self.poller.defer(self, grown)
         return self.flush()
 
     cdef bint is_full(self) noexcept:

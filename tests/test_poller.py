@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import socket
 import sys
 
 import pytest
-from drive import BODY, GET, START, turn
+from drive import BODY, GET, START, request, turn
 from net import listening
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="epoll is Linux's")
@@ -157,3 +158,44 @@ async def test_an_abort_takes_along_what_waits(event_loop_kind):
         assert arrived(clients) == [0, 1, 2]
         await turn(2)
         assert net.runtime.connections == 0
+
+
+@pytest.mark.pins("response.write-backpressure")
+async def test_pipelined_large_answers_to_a_stopped_reader(event_loop_kind):
+    """One large answer may wait, not the next behind it: first it is found out whether the peer takes them."""
+    served = 0
+    fresh = MIB // 2
+
+    async def app(scope, receive, send):
+        nonlocal served
+        served += 1
+        await send(START)
+        await send({"type": "http.response.body", "body": bytes(fresh)})
+
+    async with listening(app, "socket") as net:
+        client = await net.dial(receive_buffer=4096)
+        await client.send(GET * 16)
+        await net.until(lambda: served)
+        await turn(20)
+        in_kernel = client.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) + 4 * MIB  # what it may take at most
+        assert served * fresh <= in_kernel + 2 * fresh
+
+
+async def test_overdue_output_of_the_queue_leaves_between_channels(event_loop_kind):
+    """Requests behind many are served from the queue, and one that takes long sends off the answers before it."""
+    clients, seen = [], []
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/last":
+            seen.append([b"the last" in client.sock.recv(MIB, socket.MSG_PEEK) for client in clients])
+            net.clock.advance(2 * DEFER_S)
+        await send(START)
+        await send({**BODY, "body": b"the last" if scope["path"] == "/last" else b""})
+
+    async with listening(app, "socket") as net:
+        clients += [await net.dial() for _ in range(3)]
+        for client in clients:
+            await client.send(GET * 20 + request(target="/last"))
+        await net.until(lambda: len(seen) == 3)
+        await turn(2)
+    assert sorted(map(sum, seen)) == [0, 1, 2]
