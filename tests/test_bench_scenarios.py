@@ -1,5 +1,7 @@
 """What is asked of everybody: the requests, the applications' answers, and the floor, which gives the same answers."""
 
+import asyncio
+import contextlib
 import re
 import shutil
 import socket
@@ -11,11 +13,13 @@ from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
+from drive import turn, until
 
 if not sys.platform.startswith("linux"):
     pytest.skip("the benchmark is for Linux", allow_module_level=True)
 
 from fastasgi.bench import alone, floor, scenarios, servers, verify
+from fastasgi.bench._application import ApplicationFloor
 from fastasgi.bench.apps import raw_app
 from fastasgi.bench.contenders import KINDS
 from fastasgi.bench.scenarios import HTTP, PLAIN, SCENARIOS
@@ -91,18 +95,80 @@ def test_floor_serves_a_slow_reader_whole_answers(programs):
         assert bytes(received) == scenario.floor_answer * 4
 
 
-@needs_compiler
-def test_floor_with_an_application_outlives_clients_that_leave(programs):
-    """Before its answer, in the middle of a head, with a reset; the next one on the same descriptor gets its own."""
-    pytest.importorskip("django")
-    scenario = SCENARIOS["django"]  # the view runs in a thread: it answers later
-    with servers.RunningServer(KINDS["floor-application"], scenario, programs) as server:
-        for sent in (scenario.request, scenario.request * 3, scenario.request[:40]):
-            for how in (b"\0" * 8, b"\1\0\0\0" + b"\0" * 4):
-                with socket.create_connection((scenarios.HOST, server.port)) as peer:
-                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
-                    peer.sendall(sent)
-                server.verify()
+@contextlib.asynccontextmanager
+async def floor_of(app):
+    """A floor with this application, in the loop of the test: what ends it, and a function that connects to it."""
+    ended = asyncio.get_running_loop().create_future()
+    port = servers.free_port()
+    clients = []
+
+    def connect():
+        clients.append(socket.create_connection((scenarios.HOST, port)))
+        clients[-1].setblocking(False)
+        return clients[-1]
+
+    async def receive():
+        return alone.content_of(PLAIN.request)
+
+    floor = ApplicationFloor(app, alone.make_scope(PLAIN.request), receive, PLAIN.floor_answer, port, ended)
+    try:
+        yield ended, connect
+    finally:
+        for client in clients:
+            client.close()
+        await turn(20)
+        floor.stop()
+
+
+async def test_floor_with_an_application_answers_each_once():
+    async def app(scope, receive, send):
+        await send({})
+
+    async with floor_of(app) as (_, connect):
+        clients = [connect() for _ in range(3)]
+        for client in clients:
+            client.send(PLAIN.request * 2 + PLAIN.request[:9])
+        await turn(20)
+        assert [client.recv(100_000) for client in clients] == [PLAIN.floor_answer * 2] * 3
+
+
+async def test_floor_with_an_application_forgets_who_has_left():
+    """What comes late for a connection is not sent to the next one, which has its descriptor."""
+    gate, started = asyncio.Event(), 0
+
+    async def app(scope, receive, send):
+        nonlocal started
+        started += 1
+        await gate.wait()
+
+    async with floor_of(app) as (_, connect):
+        first = connect()
+        first.send(PLAIN.request)
+        await until(lambda: started)
+        first.close()
+        await turn(20)
+        second = connect()
+        await turn(20)
+        gate.set()
+        await turn(20)
+        with pytest.raises(BlockingIOError):
+            second.recv(1)
+        second.send(PLAIN.request)
+        await turn(20)
+        assert second.recv(100_000) == PLAIN.floor_answer
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "later"])
+async def test_floor_with_an_application_ends_when_that_raises(waits):
+    async def app(scope, receive, send):
+        if waits:
+            await turn()
+        raise LookupError("nothing there")
+
+    async with floor_of(app) as (ended, connect):
+        connect().send(PLAIN.request * 3)
+        with pytest.raises(LookupError):
+            await ended
 
 
 @needs_compiler

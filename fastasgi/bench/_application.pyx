@@ -12,16 +12,18 @@ that wakes the client costs most.
 import asyncio
 import contextvars
 import functools
+import itertools
 import sys
 
 cimport cython
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint32_t, uint64_t
 
+from fastasgi._awaitables cimport Ready
 from fastasgi.fa cimport fa_monotonic_ns
-from fastasgi.linux cimport EPOLLERR, EPOLLHUP, EPOLLOUT, EPOLLRDHUP, epoll_event, epoll_wait, recv
+from fastasgi.linux cimport (
+    EPOLLERR, EPOLLHUP, EPOLLOUT, EPOLLRDHUP, close as close_fd, epoll_event, epoll_wait, recv,
+)
 
 cdef extern from *:
     """
@@ -54,7 +56,6 @@ cdef extern from *:
 cdef extern from "Python.h":
     object PyContext_Copy(object context)
     object PyObject_Call(object callable, object args, object kwargs)
-    PyObject *PyObject_Vectorcall(PyObject *callable, PyObject **args, size_t n, PyObject *names)
 
 cdef enum:
     DUE_NS = 1_000_000
@@ -66,30 +67,26 @@ cdef object result_of = Task.result
 cdef fa_floor floor                 # as the program has it: too large for a stack, and there is one
 
 
-cdef void forget(int *fds, int n, int fd) noexcept:
-    """Put GONE in the place of a descriptor."""
-    cdef int i
-    for i in range(n):
-        if fds[i] == fd:
-            fds[i] = GONE
-
-
 @cython.final
 cdef class ApplicationFloor:
-    """The one floor of this process, in the running loop. `scope` is copied for each request, its headers too."""
+    """The one floor of this process, in the running loop, until `ended`: a future that gets the application's error.
 
-    def __init__(self, app, dict scope not None, receive, send, bytes answer not None, port):
-        self.app, self.receive, self.send, self.answer = app, receive, send, answer
+    `scope` is copied for each request, its headers too. `receive` gives what it gives at each call.
+    """
+
+    def __init__(self, app, dict scope not None, receive, bytes answer not None, port, ended):
+        self.app, self.receive, self.answer, self.ended = app, receive, answer, ended
+        self.send = functools.partial(next, itertools.repeat(Ready()))
         self.scope, self.headers = scope, scope["headers"]
         self.loop, self.base = asyncio.get_running_loop(), contextvars.copy_context()
         self.options = {"loop": self.loop, "name": "request", "context": None}
         if sys.version_info >= (3, 12):
             self.options["eager_start"] = True
+        self.serials = {}
         self.tasks = set()
         floor.answer, floor.answer_bytes = answer, len(answer)
         cut_into_pieces(&floor, 0)
         make_slots(&floor)
-        self.serials = {}
         listen_on(&floor, b"127.0.0.1", port)
         self.loop.add_reader(floor.epoll, self.run)
 
@@ -103,7 +100,10 @@ cdef class ApplicationFloor:
                 accept_all(&floor)
             else:
                 self.serve(fd, events[i].events)
-        self.call_all()
+        try:
+            self.call_all()
+        except Exception as error:
+            self.fail(error)
         self.flush()
 
     cdef int serve(self, int fd, uint32_t events) except -1:
@@ -114,8 +114,13 @@ cdef class ApplicationFloor:
         return 0
 
     cdef int close(self, int fd) except -1:
-        forget(self.due, self.due_count, fd)
-        forget(self.asked, self.asked_count, fd)
+        cdef int i
+        for i in range(self.asked_count):
+            if self.asked[i].fd == fd:
+                self.asked[i].n = 0
+        for i in range(self.due_count):
+            if self.due[i] == fd:
+                self.due[i] = GONE
         self.serials[fd] = self.serials.get(fd, 0) + 1
         close_connection(&floor, fd)
         return 0
@@ -123,47 +128,43 @@ cdef class ApplicationFloor:
     cdef bint read(self, int fd, bint is_ending) except -1:
         """Read what there is; False when the connection is gone."""
         cdef connection *of = &floor.connections[fd]
-        cdef uint64_t owed, before
+        cdef uint64_t before, owed = 0
         cdef ssize_t n
         while True:
             n = recv(fd, floor.buffer, READ_BYTES, 0)
             if n < 0 and errno == EINTR:
                 continue
-            if n < 0:
-                return errno == EAGAIN
+            if n < 0 and errno == EAGAIN:
+                break
             before = of.answers
-            if n == 0 or not count_requests(of, floor.buffer, n):
+            if n <= 0 or not count_requests(of, floor.buffer, n):
                 return False
-            owed, of.answers = of.answers - before, before
-            while owed:
-                owed -= 1
-                self.asked[self.asked_count] = fd
-                self.asked_count += 1
-                if self.asked_count == MAX_ASKED:
-                    self.call_all()
+            owed += of.answers - before
+            of.answers = before
             if n < READ_BYTES and not is_ending:
-                return True
+                break
+        if owed:
+            self.asked[self.asked_count].fd, self.asked[self.asked_count].n = fd, owed
+            self.asked_count += 1       # once at most for each event
+        return True
 
     cdef int call_all(self) except -1:
         """Call the application for each request that was read."""
-        cdef int i, count = self.asked_count
-        self.asked_count = 0
-        for i in range(count):
-            if self.asked[i] != GONE:
-                self.call(self.asked[i])
+        cdef int i
+        try:
+            for i in range(self.asked_count):
+                while self.asked[i].n:      # 0 when its connection is closed meanwhile
+                    self.asked[i].n -= 1
+                    self.call(self.asked[i].fd)
+        finally:
+            self.asked_count = 0
         return 0
 
     cdef int call(self, int fd) except -1:
         cdef dict scope = self.scope.copy()
-        cdef PyObject *arguments[3]
-        cdef PyObject *called
         scope["headers"] = self.headers[:]
-        arguments[0], arguments[1], arguments[2] = <PyObject *>scope, <PyObject *>self.receive, <PyObject *>self.send
-        called = PyObject_Vectorcall(<PyObject *>self.app, arguments, 3, NULL)
-        coroutine = <object>called
-        Py_DECREF(coroutine)
         self.options["context"] = PyContext_Copy(self.base)
-        task = PyObject_Call(Task, (coroutine,), self.options)
+        task = PyObject_Call(Task, (self.app(scope, self.receive, self.send),), self.options)
         if is_done(task):
             result_of(task)
             self.answer_is_due(fd)
@@ -175,12 +176,21 @@ cdef class ApplicationFloor:
     def end(self, int fd, serial, task):
         """A task that has waited is done."""
         self.tasks.discard(task)
-        task.result()
+        try:
+            task.result()
+        except Exception as error:
+            self.fail(error)
+            return
         if self.serials.get(fd, 0) == serial:
             self.answer_is_due(fd)
             if not self.is_flush_planned:
                 self.is_flush_planned = True
                 self.loop.call_soon(self.flush)
+
+    cdef int fail(self, object error) except -1:
+        if not self.ended.done():
+            self.ended.set_exception(error)
+        return 0
 
     cdef int answer_is_due(self, int fd) except -1:
         cdef uint64_t now_ns = fa_monotonic_ns()
@@ -204,3 +214,9 @@ cdef class ApplicationFloor:
             if not send_answers(&floor, fd):
                 self.close(fd)
         self.due_count = 0
+
+    def stop(self):
+        """Stop listening, for a program that goes on."""
+        self.loop.remove_reader(floor.epoll)
+        close_fd(floor.listener)
+        close_fd(floor.epoll)

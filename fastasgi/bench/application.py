@@ -10,8 +10,6 @@ import signal
 
 import uvloop
 
-from fastasgi._awaitables import Ready
-
 from ._application import ApplicationFloor
 from .alone import always, check, content_of, done, find_app, make_scope
 from .scenarios import HTTP, HttpScenario
@@ -20,20 +18,30 @@ SCENARIOS = {scenario.name: scenario for scenario in HTTP}
 
 
 async def serve(scenario: HttpScenario, port: int) -> None:
-    """Answer the scenario's requests with its fixed answer, after the application has run; until SIGTERM or SIGINT."""
+    """Answer the scenario's requests with its fixed answer, after the application has run; until SIGTERM or SIGINT.
+
+    What the application raises is raised here.
+    """
     assert scenario.floor_answer is not None
     loop = asyncio.get_running_loop()
     app = find_app(scenario.app)
     await check(app, scenario)
-    receive, send = always(done(loop, content_of(scenario.request))), always(Ready())
-    ended = asyncio.Event()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def end() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
-    floor = ApplicationFloor(app, make_scope(scenario.request), receive, send, scenario.floor_answer, port)
+        loop.add_signal_handler(number, end)
+    receive = always(done(loop, content_of(scenario.request)))
+    floor = ApplicationFloor(app, make_scope(scenario.request), receive, scenario.floor_answer, port, ended)
     gc.collect()
     gc.freeze()  # as the server does with what its start has made
-    await ended.wait()
-    del floor
+    try:
+        await ended
+    finally:
+        floor.stop()
 
 
 def main(arguments: list[str] | None = None) -> None:

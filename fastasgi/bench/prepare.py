@@ -14,7 +14,7 @@ from .contenders import KINDS, PEERS, Kind, choose
 from .floor import CannotCompile, compile_c
 from .idle import FIRST_BATCH, SPARE_FILES, raise_file_limit
 from .machine import describe_machine
-from .model import OURS, Contender, Machine, Run
+from .model import FLOOR_APPLICATION, OURS, Contender, Machine, Run
 from .peers import Interpreter, describe, peers_python, tree
 from .runner import Runner, Settings, default_cores
 from .scenarios import SCENARIOS, HttpScenario, IdleScenario, Scenario, WebSocketScenario
@@ -281,6 +281,8 @@ def describe_run(prepared: Prepared, runner: Runner, started_at: datetime.dateti
 
 def version_of(kind: Kind, prepared: Prepared) -> str:
     """Return a contender's version; of a checkout its commit, with a plus when it has changes."""
+    if kind.name == FLOOR_APPLICATION:
+        return f"{prepared.interpreter.implementation} {prepared.interpreter.version}"
     if kind.is_floor or kind.package is None:
         return "C, -O2"
     folder = prepared.settings.ground.tree
