@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 from frameworks.serving import Lines
 from process import PATIENCE_S, ROOT, TESTS, Blocking, no_alarm
+from waiting import until
 
 gunicorn_config = pytest.importorskip("gunicorn.config", reason="gunicorn is not installed")
 
@@ -216,18 +217,13 @@ def test_max_requests(gunicorn):
 
 
 def test_log_files_are_opened_anew(gunicorn, tmp_path):
-    log = tmp_path / "access.log"
+    log, old, line = tmp_path / "access.log", tmp_path / "old.log", '"GET /pid HTTP/1.1" 200'
     server = gunicorn("main", "--access-logfile", str(log))
     server.pid()
-    log.rename(tmp_path / "old.log")
+    log.rename(old)
     server.signal(signal.SIGUSR1)
-    while not log.exists():
-        server.pid()
-    server.pid()
-    assert '"GET /pid HTTP/1.1" 200' in (tmp_path / "old.log").read_text()
-    until = threading.Event()
-    while '"GET /pid HTTP/1.1" 200' not in log.read_text():
-        until.wait(0.01)
+    until(lambda: line in old.read_text(), "what was answered before is in the file of before")
+    until(lambda: server.pid() and log.exists() and line in log.read_text(), "the workers write to the new file")
 
 
 def test_workers_end_when_gunicorn_is_killed(gunicorn):
