@@ -15,6 +15,7 @@ cdef enum:
     DIRECT_BYTES = 96 * 1024         # at most read straight into memory of a body
     READ_BUDGET = 512 * 1024        # bytes of one connection in one turn
     MAX_EVENTS = 128                # of one epoll_wait
+    MAX_AHEAD = 32                  # connections that are read before the first one's bytes are looked at
     MAX_ACCEPTS = 32                # of one listener in one turn
     MAX_DEFERRED = 64               # channels whose output waits for the end of the batch or turn ...
     DEFER_NS = 1_000_000            # ... at most this long
@@ -22,11 +23,17 @@ cdef enum:
     SOLO_HITS = 16                  # requests of one connection served without asking for the others
 
 
+cdef struct Ahead:
+    size_t at                       # where in the buffer
+    ssize_t n                       # what recv() returned; -errno for an error
+
+
 cdef class Poller(Owner):
     cdef readonly Runtime runtime
     cdef object loop
     cdef char *buffer               # owned, READ_BYTES
     cdef epoll_event events[MAX_EVENTS]
+    cdef Ahead ahead[MAX_AHEAD]     # by event of a run
     # --- channels by slot; epoll data is generation << 32 | slot, never a pointer
     cdef list slots                 # SocketChannel or None
     cdef list free_slots
@@ -54,7 +61,9 @@ cdef class Poller(Owner):
 
     cdef int _poll(self) except -1
     cdef int _poll_solo(self) except -1
-    cdef int _dispatch(self, uint64_t data, uint32_t events) except -1
+    cdef bint _is_current(self, uint64_t data) except -1
+    cdef int _read_ahead(self, const epoll_event *events, int n) except -1
+    cdef int _serve_ahead(self, const epoll_event *events, int count) except -1
     cdef int _accept(self, Listener listener) except -1
     cdef int _adopt(self, int fd, const unsigned char *address, uint32_t address_n) except -1
     cdef int _accept_failed(self, int error) except -1
