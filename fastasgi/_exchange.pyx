@@ -15,7 +15,7 @@ import asyncio
 import logging
 
 from cpython.bytes cimport PyBytes_GET_SIZE
-from cpython.dict cimport PyDict_GetItemWithError
+from cpython.dict cimport PyDict_GetItemWithError, PyDict_Size
 from cpython.object cimport PyObject, PyTypeObject
 from libc.string cimport memcmp, memset
 
@@ -111,9 +111,11 @@ cdef class HttpExchange(AppCall):
             body = <object>found
             if type(body) is not bytes:
                 body = as_body(body)
-        found = PyDict_GetItemWithError(message, "more_body")
-        if found != NULL:
-            more = <object>found
+        # "type" is there, "body" or not: is there anything else?
+        if PyDict_Size(message) > 1 + (found != NULL):
+            found = PyDict_GetItemWithError(message, "more_body")
+            if found != NULL:
+                more = <object>found
         n = PyBytes_GET_SIZE(body)
         if self.response.framing == FRAMING_LENGTH and self.sent_bytes + n > self.response.length:
             raise ApplicationError(
@@ -133,7 +135,8 @@ cdef class HttpExchange(AppCall):
         if not more:
             self.state = RESPONSE_COMPLETE
             self.runtime.answered(self.began_ns, self.status)
-            self._log_access()
+            if self.runtime.access is not None:
+                self._log_access()
             if self.message_waiters is not None:
                 self._wake(self.message_waiters)
             self.completed()

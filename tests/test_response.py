@@ -42,6 +42,31 @@ def length(value):
     return [(b"content-length", str(value).encode())]
 
 
+# --- is there more? ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        {"more_body": True},
+        {"more_body": True, "x": 1},
+        {"body": b"", "more_body": True},
+        {"body": b"", "x": 1, "more_body": True},
+        {"x": 1, "y": 2, "more_body": True},
+    ],
+)
+async def test_that_more_will_come_is_seen_beside_any_other_keys(first):
+    """A message says so with a body or without one, and may hold keys that nobody knows."""
+
+    async def app(scope, receive, send):
+        await send(START)
+        await send({"type": BODY["type"], **first})
+        await send({"type": BODY["type"], "body": b"the rest"})
+
+    answer, _ = await exchange(app)
+    assert answer.body == b"the rest"
+
+
 # --- messages without a body ----------------------------------------------------------------------
 
 
