@@ -21,13 +21,18 @@ cdef class ScopeTables:
 
     def __init__(self, Runtime runtime not None):
         self.asgi = {"version": "3.0", "spec_version": SPEC_VERSION}
-        self.template = {
+        fields = {
             "type": "http", "asgi": None, "http_version": "1.1", "server": None, "client": None, "scheme": "http",
             "method": "GET", "root_path": runtime.root_path, "path": "/", "raw_path": b"/", "query_string": b"",
             "headers": None,
         }
         if runtime.state is not None:
-            self.template["state"] = None
+            fields["state"] = None
+        # A literal of so many entries is laid out for keys of any kind: half as large again, and too large for Python's
+        # own allocator. One that grows from nothing is laid out for text.
+        self.template = {}
+        for name, value in fields.items():
+            self.template[name] = value
 
 
 cdef dict build_scope(Channel channel, Runtime runtime, ScopeTables tables, RequestHead head):
