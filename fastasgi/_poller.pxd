@@ -34,8 +34,9 @@ cdef class Poller(Owner):
     cdef char *buffer               # owned, READ_BYTES
     cdef epoll_event events[MAX_EVENTS]
     cdef Ahead ahead[MAX_AHEAD]     # by event of a run
-    # --- channels by slot; epoll data is generation << 32 | slot, never a pointer
+    # --- channels by slot; epoll data is their key, never a pointer
     cdef list slots                 # SocketChannel or None
+    cdef uint32_t generation        # of the channel that was made last
     cdef list free_slots
     cdef list dead                  # closed channels, released after the batch
     # --- listeners
@@ -49,7 +50,7 @@ cdef class Poller(Owner):
     cdef size_t deferred_bytes
     cdef int64_t deferred_since_ns
     cdef bint is_flush_scheduled    # _flush_turn() comes in the next turn
-    cdef uint32_t late_slot         # the channel that was last written outside of a batch
+    cdef uint64_t late_key          # the channel that was last written outside of a batch
     cdef int64_t late_ns            # and when
     cdef list queue                 # channels to serve in the next turn
     cdef bint is_scheduled
@@ -61,7 +62,7 @@ cdef class Poller(Owner):
 
     cdef int _poll(self) except -1
     cdef int _poll_solo(self) except -1
-    cdef bint _is_current(self, uint64_t data) except -1
+    cdef SocketChannel _channel_of(self, uint64_t key)
     cdef int _read_ahead(self, const epoll_event *events, int n) except -1
     cdef int _serve_ahead(self, const epoll_event *events, int count) except -1
     cdef int _accept(self, Listener listener) except -1

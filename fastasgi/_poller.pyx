@@ -62,7 +62,7 @@ cdef class Poller(Owner):
     def __init__(self, Runtime runtime not None):
         self.runtime = runtime
         self.loop = runtime.loop
-        self.slots, self.generations, self.free_slots = [], [], []
+        self.slots, self.free_slots = [], []
         self.dead, self.queue, self.listeners = [], [], []
         self.servers, self.hosts = {}, {}
         self.buffer = <char *>PyMem_Malloc(READ_BYTES)
@@ -150,13 +150,11 @@ cdef class Poller(Owner):
         Saves one system call of four for a client that waits for its answers. The others are looked at after
         SOLO_HITS requests at the latest: the loop's own poll sees them meanwhile and calls again.
         """
-        cdef uint32_t slot = <uint32_t>self.solo
-        cdef SocketChannel channel
+        cdef SocketChannel channel = self._channel_of(self.solo)
         cdef ssize_t n
-        if self.solo_hits >= SOLO_HITS or <uint32_t>self.generations[slot] != <uint32_t>(self.solo >> 32):
+        if self.solo_hits >= SOLO_HITS or channel is None:
             self.solo_hits = 0
             return 0
-        channel = <SocketChannel>self.slots[slot]
         if (channel.state != CHANNEL_OPEN or channel.is_paused or channel.waits_for_room
                 or not channel.handler.wants_input()):
             return 0
@@ -175,6 +173,7 @@ cdef class Poller(Owner):
         return 1
 
     cdef int _poll(self) except -1:
+        cdef SocketChannel channel
         cdef int n, i = 0, count
         n = epoll_wait(self.epfd, self.events, MAX_EVENTS, 0)
         if n < 0:
@@ -190,8 +189,9 @@ cdef class Poller(Owner):
         while i < n:
             count = self._read_ahead(&self.events[i], n - i)
             if count == 0:
-                if self._is_current(self.events[i].u64):
-                    self._serve(<SocketChannel>self.slots[<uint32_t>self.events[i].u64], self.events[i].events)
+                channel = self._channel_of(self.events[i].u64)
+                if channel is not None:
+                    self._serve(channel, self.events[i].events)
                 self._flush_overdue()
                 i += 1
             else:
@@ -199,9 +199,10 @@ cdef class Poller(Owner):
                 i += count
         return 0
 
-    cdef bint _is_current(self, uint64_t data) except -1:
-        """Whether an event's channel is still the one it was registered for."""
-        return <uint32_t>self.generations[<uint32_t>data] == <uint32_t>(data >> 32)
+    cdef SocketChannel _channel_of(self, uint64_t key):
+        """The channel that an event is about, or None when it is closed, whoever may have its slot now."""
+        cdef object found = self.slots[<uint32_t>key]
+        return <SocketChannel>found if found is not None and (<SocketChannel>found).key == key else None
 
     cdef int _read_ahead(self, const epoll_event *events, int n) except -1:
         """recv() for the first of n events, as far as nothing but input came and the buffer goes; returns for how many.
@@ -216,9 +217,9 @@ cdef class Poller(Owner):
             return 0
         n = min(n, MAX_AHEAD)
         while count < n and READ_BYTES - used >= AHEAD_ROOM:
-            if events[count].events != EPOLLIN or not self._is_current(events[count].u64):
+            channel = self._channel_of(events[count].u64)
+            if events[count].events != EPOLLIN or channel is None:
                 break
-            channel = <SocketChannel>self.slots[<uint32_t>events[count].u64]
             if (channel.state != CHANNEL_OPEN or channel.is_paused or channel.wants_resumed or channel.seen_events
                     or not channel.handler.wants_input() or channel.handler.wanted() >= DIRECT_BYTES // 2):
                 break
@@ -236,9 +237,9 @@ cdef class Poller(Owner):
         cdef ssize_t n
         cdef int i
         for i in range(count):
-            if not self._is_current(events[i].u64):
+            channel = self._channel_of(events[i].u64)
+            if channel is None:
                 continue
-            channel = <SocketChannel>self.slots[<uint32_t>events[i].u64]
             at, n = self.ahead[i].at, self.ahead[i].n
             try:
                 if channel.state != CHANNEL_OPEN or n == 0 or n == -EAGAIN or n == -EINTR:
@@ -395,19 +396,22 @@ cdef class Poller(Owner):
     cdef int _adopt(self, int fd, const unsigned char *address, uint32_t address_n) except -1:
         """Make a channel for an accepted socket."""
         cdef epoll_event event
+        cdef uint32_t slot
         cdef SocketChannel channel = SocketChannel.__new__(SocketChannel)
         channel.fd = fd
         channel.runtime, channel.poller = self.runtime, self
         channel.client = address_of(address, address_n, self.hosts)
         if self.free_slots:
-            channel.slot = self.free_slots.pop()
-            self.slots[channel.slot] = channel
+            slot = self.free_slots.pop()
+            self.slots[slot] = channel
         else:
-            channel.slot = len(self.slots)
+            slot = len(self.slots)
             self.slots.append(channel)
-            self.generations.append(1)
+        self.generation += 1
+        if self.generation == 0:
+            self.generation = 1     # no key is 0, see `solo`
         event.events = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET
-        event.u64 = <uint64_t>(<uint32_t>self.generations[channel.slot]) << 32 | channel.slot
+        event.u64 = channel.key = <uint64_t>self.generation << 32 | slot
         if epoll_ctl(self.epfd, EPOLL_CTL_ADD, fd, &event) < 0:
             error = error_of(errno)
             self.bury(channel)
@@ -482,8 +486,8 @@ cdef class Poller(Owner):
         """Outside of a batch: whether several channels are written at about the same time, by tasks that go on in one
         turn of the loop. Their output leaves together, at the end of that turn; a lone answer does not wait."""
         cdef int64_t now_ns = self.runtime.refresh()
-        cdef bint is_near = self.late_slot != channel.slot and now_ns - self.late_ns < NEAR_NS
-        self.late_slot, self.late_ns = channel.slot, now_ns
+        cdef bint is_near = self.late_key != channel.key and now_ns - self.late_ns < NEAR_NS
+        self.late_key, self.late_ns = channel.key, now_ns
         if self.n_deferred == 0:
             return is_near
         if now_ns - self.deferred_since_ns > DEFER_NS:
@@ -546,9 +550,8 @@ cdef class Poller(Owner):
         close(channel.fd)
         channel.fd = -1
         channel.waits_for_room = False
-        self.generations[channel.slot] = (self.generations[channel.slot] + 1) & 0x7FFFFFFF
-        self.slots[channel.slot] = None
-        self.free_slots.append(channel.slot)
+        self.slots[<uint32_t>channel.key] = None
+        self.free_slots.append(<uint32_t>channel.key)
         self.dead.append(channel)
         if not self.is_running and len(self.dead) == 1:
             self.loop.call_soon(self._release)

@@ -1,6 +1,6 @@
 """One connection on a socket of ours (Linux)."""
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from cpython.object cimport PyObject
 
@@ -17,7 +17,6 @@ cdef enum:
 cdef class Owner:
     cdef int epfd                   # the epoll set, -1 once closed
     cdef bint is_running            # a batch is served: output may be deferred
-    cdef list generations           # int by slot
     cdef dict servers               # sockaddr bytes of our end -> (host, port)
     cdef dict hosts                 # host -> itself: clients of one address share its text
 
@@ -30,7 +29,7 @@ cdef class Owner:
 cdef class SocketChannel(Channel):
     cdef Owner poller
     cdef int fd                     # -1 once closed
-    cdef uint32_t slot              # index in poller.slots
+    cdef uint64_t key               # what epoll knows it by: generation << 32 | slot
     cdef uint32_t seen_events       # RDHUP, HUP, ERR that came while nothing was read
     cdef bint waits_for_room        # EPOLLOUT is registered
     cdef bint is_deferred           # in poller.deferred

@@ -13,7 +13,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
 
 from fastasgi._channel cimport (
@@ -186,7 +186,7 @@ cdef class SocketChannel(Channel):
         set would count a writable socket as ready."""
         cdef epoll_event event
         event.events = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET | (EPOLLOUT if for_room else 0)
-        event.u64 = <uint64_t>(<uint32_t>self.poller.generations[self.slot]) << 32 | self.slot
+        event.u64 = self.key
         self.waits_for_room = for_room
         if epoll_ctl(self.poller.epfd, EPOLL_CTL_MOD, self.fd, &event) < 0:
             raise error_of(errno)
