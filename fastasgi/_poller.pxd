@@ -74,6 +74,7 @@ cdef class Poller(Owner):
     cdef int _peek(self, SocketChannel channel) except -1
     cdef int _flush_overdue(self) except -1
     cdef int _flush_deferred(self) except -1
+    cdef bint _begin_batch(self) except -1
     cdef int _end_batch(self) except -1
     cdef int _guard(self, SocketChannel channel, object error) except -1
     cdef int _pause_accepting(self) except -1

@@ -119,8 +119,8 @@ cdef class Poller(Owner):
 
     def run(self):
         """Serve every connection that is ready: the callback of the loop."""
-        self.runtime.refresh()
-        self.is_running = True
+        if not self._begin_batch():
+            return
         try:
             if self.solo_streak < SOLO_NEEDED or not self._poll_solo():
                 self._poll()
@@ -130,11 +130,12 @@ cdef class Poller(Owner):
     def run_queue(self):
         """Serve the channels that asked for it: unread bytes, a tail, a full share of the last turn."""
         cdef SocketChannel channel
-        cdef list batch = self.queue
-        self.queue = []
+        cdef list batch
+        if not self._begin_batch():
+            self.loop.call_soon(self.run_queue)
+            return
+        batch, self.queue = self.queue, []
         self.is_scheduled = False
-        self.runtime.refresh()
-        self.is_running = True
         try:
             for channel in batch:
                 channel.is_queued = False
@@ -143,6 +144,15 @@ cdef class Poller(Owner):
                 self._flush_overdue()
         finally:
             self._end_batch()
+
+    cdef bint _begin_batch(self) except -1:
+        """Returns 0 in a batch that is under way: an application turns the loop from within its call, as some notebooks
+        do. Nothing may be received then, because others' bytes are in the buffer."""
+        if self.is_running:
+            return 0
+        self.runtime.refresh()
+        self.is_running = True
+        return 1
 
     cdef int _poll_solo(self) except -1:
         """Try the connection that was the only active one of late, without asking epoll; returns 1 when it was.
@@ -226,6 +236,7 @@ cdef class Poller(Owner):
             channel.has_unread = False
             got = recv(channel.fd, self.buffer + used, READ_BYTES - used, 0)
             self.ahead[count].at, self.ahead[count].n = used, got if got >= 0 else -errno
+            channel.is_ahead = got > 0
             used += (max(got, 0) + ALIGNMENT - 1) & ~(ALIGNMENT - 1)
             count += 1
         return count
@@ -240,16 +251,23 @@ cdef class Poller(Owner):
             channel = self._channel_of(events[i].u64)
             if channel is None:
                 continue
+            channel.is_ahead = False
             at, n = self.ahead[i].at, self.ahead[i].n
             try:
-                if channel.state != CHANNEL_OPEN or n == 0 or n == -EAGAIN or n == -EINTR:
-                    self._serve(channel, EPOLLIN)       # recv() says the same again
-                elif n < 0:
-                    channel._lost(<int>-n)
-                else:
+                # Nothing is received into the buffer before the last of the run is served.
+                if channel.state != CHANNEL_OPEN:
+                    self._serve(channel, EPOLLIN)
+                elif n > 0:
                     channel.handler.feed(self.buffer + at, n, None)
                     if n == <ssize_t>(READ_BYTES - at):
-                        self._read(channel, 0)      # as the last: the buffer ended here
+                        self._read(channel, 0)      # this is the last: the buffer ended here
+                elif n == 0:
+                    channel.handler.eof()
+                elif n == -EINTR:
+                    channel.has_unread = True
+                    self.enqueue(channel)
+                elif n != -EAGAIN:      # of which a later edge tells
+                    channel._lost(<int>-n)
             except BaseException as error:
                 self._guard(channel, error)
             self._flush_overdue()
@@ -355,8 +373,8 @@ cdef class Poller(Owner):
 
     def accept(self, Listener listener not None):
         """Take new connections: the callback of the loop."""
-        self.runtime.refresh()
-        self.is_running = True
+        if not self._begin_batch():
+            return
         self.solo_streak = 0
         try:
             if self.is_listening and not self.is_accepting_paused:

@@ -32,6 +32,7 @@ cdef class SocketChannel(Channel):
     cdef uint64_t key               # what epoll knows it by: generation << 32 | slot
     cdef uint32_t seen_events       # RDHUP, HUP, ERR that came while nothing was read
     cdef bint waits_for_room        # EPOLLOUT is registered
+    cdef bint is_ahead              # its bytes are in the poller's buffer, to be served in this run
     cdef bint is_deferred           # in poller.deferred
     cdef bint is_queued             # in poller.queue
     cdef bint wants_resumed         # the handler asked for resumed()

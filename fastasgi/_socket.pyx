@@ -209,7 +209,7 @@ cdef class SocketChannel(Channel):
 
     cdef bint has_input(self) noexcept:
         cdef char first
-        return recv(self.fd, &first, 1, MSG_PEEK) > 0
+        return self.is_ahead or recv(self.fd, &first, 1, MSG_PEEK) > 0
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

@@ -197,6 +197,28 @@ async def test_what_was_told_of_is_not_there(event_loop_kind, how):
 
 
 @at_once
+async def test_bytes_that_come_behind_a_read_in_vain(event_loop_kind):
+    """They are for a later turn: received now, they would lie over what others of the run have sent."""
+    first, vain = MAX_AHEAD, MAX_AHEAD + 1
+    long = request(target="/long" + 2000 * "x")
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/0":
+            os.read(fds[vain], 1000)
+        elif scope["path"] == f"/{first}":
+            clients[vain].sock.send(long)
+        await send(START)
+        await send({**BODY, "body": scope["raw_path"][:5]})
+
+    async with listening(app, "socket") as net:
+        clients = await connect(net, MAX_AHEAD + 6)
+        fds = server_sides(clients)
+        send_together(clients, *(request(target=f"/{number}") for number in range(len(clients))))
+        for number, client in enumerate(clients):
+            assert (await client.answer()).body == (b"/long" if number == vain else b"/%d" % number)
+
+
+@at_once
 async def test_a_connection_that_is_closed_meanwhile_is_not_served(event_loop_kind):
     """Its bytes are there already, but nobody could be answered."""
     served = []
@@ -211,6 +233,44 @@ async def test_a_connection_that_is_closed_meanwhile_is_not_served(event_loop_ki
         for client in clients:
             await client.rest()
         assert len(served) == 1
+
+
+@at_once
+async def test_a_drain_that_begins_among_them(event_loop_kind):
+    """What was sent before is answered, whether it is read already or still in the kernel; only then they close."""
+
+    async def app(scope, receive, send):
+        net.runtime.drain()
+        await send(START)
+        await send(BODY)
+
+    async with listening(app, "socket") as net:
+        *clients, idle = await connect(net, MAX_AHEAD + 4)
+        send_together(clients, GET)
+        assert await idle.rest() == b""
+        for client in clients:
+            assert (await client.answer()).status == 200
+            assert await client.rest() == b""
+
+
+@at_once
+async def test_an_application_that_turns_the_loop_itself(event_loop_kind):
+    """As nest_asyncio lets it: nothing is received meanwhile, over what others have sent and are still to be served."""
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/0":
+            late.sock.send(request(target="/late" + 2000 * "x"))
+        net.poller.run()
+        net.poller.run_queue()
+        await send(START)
+        await send({**BODY, "body": scope["raw_path"][:5]})
+
+    async with listening(app, "socket") as net:
+        *clients, late = await connect(net, 9)
+        send_together(clients, *(request(target=f"/{number}") for number in range(8)))
+        for number, client in enumerate(clients):
+            assert (await client.answer()).body == b"/%d" % number
+        assert (await late.answer()).body == b"/late"
 
 
 @at_once
