@@ -217,7 +217,7 @@ cdef class Poller(Owner):
     cdef int _read_ahead(self, const epoll_event *events, int n) except -1:
         """recv() for the first of n events, as far as nothing but input came and the buffer goes; returns for how many.
 
-        One alone is not read ahead: nothing is gained, and its handler may have the whole buffer.
+        The last event of a batch is not read ahead alone: nothing is gained by that.
         """
         cdef SocketChannel channel
         cdef size_t used = 0
@@ -256,6 +256,7 @@ cdef class Poller(Owner):
             try:
                 # Nothing is received into the buffer before the last of the run is served.
                 if channel.state != CHANNEL_OPEN:
+                    channel.wants_lingering |= n > 0        # its client was still sending
                     self._serve(channel, EPOLLIN)
                 elif n > 0:
                     channel.handler.feed(self.buffer + at, n, None)
@@ -542,9 +543,11 @@ cdef class Poller(Owner):
     cdef int _end_batch(self) except -1:
         """Write what was deferred, release what was closed, and let an application's exit go on its way."""
         cdef object fatal
-        while self.n_deferred:
-            self._flush_deferred()
-        self.is_running = False
+        try:
+            while self.n_deferred:
+                self._flush_deferred()
+        finally:
+            self.is_running = False
         if self.dead:
             self.dead.clear()
         if self.fatal is not None:
@@ -553,11 +556,16 @@ cdef class Poller(Owner):
         return 0
 
     cdef int _guard(self, SocketChannel channel, object error) except -1:
-        """An exception came out of a connection: its end, not the worker's."""
-        if isinstance(error, (SystemExit, KeyboardInterrupt)):
+        """An exception came out of a connection: its end, not the worker's. Raises nothing, because others are still to
+        be served; what comes out of the loop's exception handler waits for the end of the batch, as an exit does."""
+        try:
+            if not isinstance(error, (SystemExit, KeyboardInterrupt)):
+                return self.runtime.guard(channel, error)
             self.fatal = error
-            return channel.abort()
-        return self.runtime.guard(channel, error)
+            channel.abort()
+        except BaseException as raised:
+            self.fatal = raised
+        return 0
 
     cdef int bury(self, SocketChannel channel) except -1:
         """Close the descriptor and free the slot. The object lives to the end of the batch, where its frames may be."""

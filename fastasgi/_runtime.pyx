@@ -273,11 +273,13 @@ cdef class Runtime:
 
     cdef int guard(self, Member member, object error) except -1:
         """An error of ours while serving `member`: report it, and end that connection alone."""
-        self.loop.call_exception_handler({
-            "message": "fastasgi: internal error on a connection, which is aborted",
-            "exception": error,
-        })
-        member.kill()
+        try:
+            self.loop.call_exception_handler({
+                "message": "fastasgi: internal error on a connection, which is aborted",
+                "exception": error,
+            })
+        finally:
+            member.kill()
         return 0
 
     def announce_drain(self):

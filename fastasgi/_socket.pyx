@@ -227,7 +227,7 @@ cdef class SocketChannel(Channel):
         unread bytes with a reset, which would take our answer away from the peer (RFC 9112 section 9.6)."""
         cdef char first
         cdef ssize_t n = 1
-        if not self.wants_lingering:
+        if not self.wants_lingering and not self.is_ahead:
             n = recv(self.fd, &first, 1, 0)
         if n <= 0:
             return self.shut(False)

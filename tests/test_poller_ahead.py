@@ -1,16 +1,19 @@
 """Connections that are ready together: they are read one after the other, before the first of them is served."""
 
 import array
+import asyncio
 import fcntl
 import hashlib
+import logging
 import os
 import socket
 import sys
 import termios
+import time
 
 import pytest
 from drive import BODY, GET, START, drain_body, request, turn
-from net import listening
+from net import PATIENCE_S, listening
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="epoll is Linux's")
 
@@ -37,6 +40,10 @@ def send_together(clients, *pieces):
     for number, client in enumerate(clients):
         piece = pieces[number % len(pieces)]
         assert client.sock.send(piece) == len(piece)
+    # On a loaded machine the kernel may pass them on a little later.
+    end = time.monotonic() + PATIENCE_S
+    while not all(unread(fd) for fd in server_sides(clients)):
+        assert time.monotonic() < end, "not all that was sent has arrived"
 
 
 def server_sides(clients):
@@ -233,6 +240,39 @@ async def test_a_connection_that_is_closed_meanwhile_is_not_served(event_loop_ki
         for client in clients:
             await client.rest()
         assert len(served) == 1
+
+
+async def test_an_exit_of_the_loops_exception_handler_waits_for_the_others(
+    event_loop_kind, monkeypatch, caplog
+):
+    """An error of one connection is reported, and that may end the process; others are served before."""
+
+    class Broken(logging.Filter):
+        def filter(self, record):
+            raise RuntimeError("bug of a filter")
+
+    async def app(scope, receive, send):
+        await send(START)
+        await send(BODY)
+
+    def leave(loop, context):
+        raise SystemExit(3)
+
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    caplog.set_level(logging.INFO, "fastasgi.error")
+    monkeypatch.setattr(logging.getLogger("fastasgi.error"), "filters", [Broken()])
+    async with listening(app, "socket") as net:
+        clients = await connect(net, 5)
+        send_together(clients, GET, b"BAD\r\n\r\n", GET, GET, GET)
+        loop.set_exception_handler(leave)
+        with pytest.raises(SystemExit):
+            net.poller.run()
+        loop.set_exception_handler(before)
+        assert await clients.pop(1).rest() == b""
+        for client in clients:
+            assert (await client.answer()).status == 200
+            assert (await client.answer(data=GET)).status == 200
 
 
 @at_once
