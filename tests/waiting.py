@@ -8,10 +8,10 @@ PATIENCE_S = 20.0
 
 
 def until(condition, what):
-    """Ask until it is so; bounded. What it was asked for, and found."""
+    """Ask until it is so; bounded. What it was asked for, and found. `what` is told else: a text, or what makes one."""
     end = time.monotonic() + PATIENCE_S
     while not (found := condition()):
-        assert time.monotonic() < end, f"not within {PATIENCE_S} s: {what}"
+        assert time.monotonic() < end, f"not within {PATIENCE_S} s: {what() if callable(what) else what}"
         time.sleep(0.01)
     return found
 
