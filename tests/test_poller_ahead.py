@@ -2,6 +2,7 @@
 
 import array
 import asyncio
+import contextlib
 import fcntl
 import hashlib
 import logging
@@ -14,6 +15,7 @@ import time
 import pytest
 from drive import BODY, GET, START, drain_body, request, turn
 from net import PATIENCE_S, listening
+from ws import CLOSE, answer_to, closing, talking, text
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="epoll is Linux's")
 
@@ -335,3 +337,56 @@ async def test_overdue_answers_leave_before_the_next_is_served(event_loop_kind):
         send_together(clients, GET)
         await net.until(lambda: len(seen) == 5)
     assert seen == [0, 1, 2, 3, 4]
+
+
+async def test_sessions_among_them(event_loop_kind):
+    """A message to those whose own are in the buffer reaches them; one that fails, and one that leaves, end alone."""
+    sends = []
+
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            await send(START)
+            await send(BODY)
+            return
+        assert (await receive())["type"] == "websocket.connect"
+        await send({"type": "websocket.accept"})
+        sends.append(send)
+        while (event := await receive())["type"] == "websocket.receive":
+            for each in sends if event["text"] == "to all" else [send]:
+                with contextlib.suppress(OSError):
+                    await each({"type": "websocket.send", **answer_to(event)})
+
+    async with talking(app, "socket") as talk:
+        tells, fails, leaves, halved, *others = [await talk.open() for _ in range(6)]
+        asks = await talk.connect()
+        pieces = {
+            tells: text("to all"),
+            fails: text("unmasked", mask=None),
+            asks: GET,
+            leaves: closing(1000),
+            halved: text("late")[:4],
+            others[0]: text("1") + text("2"),
+            others[1]: text("3") + text("4")[:1],
+        }
+        send_together([wire.client for wire in pieces], *pieces.values())
+        assert (await asks.answer()).status == 200
+        for wire, code in ((fails, 1002), (leaves, 1000)):
+            assert set(await payloads_until_close(wire, code)) <= {b"to all"}
+        for wire, own in ((tells, []), (halved, []), (others[0], [b"1", b"2"]), (others[1], [b"3"])):
+            got = [(await wire.message()).payload for _ in range(1 + len(own))]
+            got.remove(b"to all")
+            assert got == own
+        await halved.send(text("late")[4:])
+        await others[1].send(text("4")[1:])
+        assert (await halved.message()).payload == b"late"
+        assert (await others[1].message()).payload == b"4"
+
+
+async def payloads_until_close(wire, code):
+    """What comes before the server's close frame, and the end of the connection."""
+    payloads = []
+    while (frame := await wire.frame()).opcode != CLOSE:
+        payloads.append(frame.payload)
+    assert frame.code == code
+    await wire.expect_end()
+    return payloads
