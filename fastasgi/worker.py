@@ -136,7 +136,7 @@ class Server:
         self._woken: asyncio.Event | None = None
         self._stopping = asyncio.Event()  # what `stopping()` returns; of one serving
         self._should_exit = False
-        self._force_exit = False
+        self._forced_times = 0  # how often force_exit was set
         self._began_s: float | None = None  # when run() began
         self._has_ended = False  # the two above are those of the last time
         self._max_requests: int | None = None
@@ -179,13 +179,13 @@ class Server:
 
     @property
     def force_exit(self) -> bool:
-        """Set it to stop waiting for requests that are still running."""
-        return self._force_exit
+        """Set it to stop waiting for requests that are still running; again, for the application's shutdown."""
+        return self._forced_times > 0
 
     @force_exit.setter
     def force_exit(self, value: bool) -> None:
         self._forget_last_end()
-        self._force_exit = value
+        self._forced_times = self._forced_times + 1 if value else 0
         self._wake()
 
     def _forget_last_end(self) -> None:
@@ -194,7 +194,8 @@ class Server:
             self._forget_ends()
 
     def _forget_ends(self) -> None:
-        self._has_ended = self._should_exit = self._force_exit = False
+        self._has_ended = self._should_exit = False
+        self._forced_times = 0
 
     def _wake(self) -> None:
         """Have the loop look at the two; callable from any thread and from signal handlers."""
@@ -507,9 +508,8 @@ class Server:
             await self._drain(self._runtime)
         await self._end_notify()
         if self.lifespan is not None:
-            # A second signal that came before has cut the drain short: the application ends in order.
-            forced = None if self.force_exit else self._until_forced()
-            await self.lifespan.shutdown(forced)
+            # A signal that came before has cut the drain short: the application ends in order, until the next one.
+            await self.lifespan.shutdown(self._until_forced(self._forced_times))
 
     def _release(self) -> None:
         if self._ticker is not None:
@@ -581,8 +581,9 @@ class Server:
             extra.cancel()
         return closed in done
 
-    async def _until_forced(self) -> None:
+    async def _until_forced(self, times: int = 0) -> None:
+        """Wait until `force_exit` was set more often than so many times."""
         assert self._woken is not None
-        while not self.force_exit:
+        while self._forced_times <= times:
             self._woken.clear()
             await self._woken.wait()

@@ -241,6 +241,15 @@ async def quiet_lifespan(receive, send):
             return
 
 
+async def stuck_at_shutdown(scope, receive, send):
+    """Never gets to its end."""
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    event("stuck")
+    await asyncio.Event().wait()
+
+
 async def deadly(scope, receive, send):
     """Ends its process in the ways of its paths."""
     if scope["type"] == "http" and scope["path"] == "/segfault":

@@ -4,8 +4,11 @@ The steps of the runtime first, in memory; then whole processes with real signal
 """
 
 import asyncio
+import contextlib
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 
@@ -401,6 +404,9 @@ STUCK = """
 import asyncio
 
 async def app(scope, receive, send):
+    if scope["type"] == "http":
+        print("event: begins", flush=True)
+        await asyncio.sleep(60)
     await receive()
     await send({"type": "lifespan.startup.complete"})
     await receive()
@@ -408,16 +414,46 @@ async def app(scope, receive, send):
 """
 
 
-@pytest.mark.pins("process.second-signal")
-def test_a_second_signal_cuts_the_applications_shutdown_short(tmp_path):
-    (tmp_path / "stuck.py").write_text(STUCK)
+@contextlib.contextmanager
+def running_stuck(folder):
+    """A server whose application answers nothing, and has no end: the program and what it writes."""
+    (folder / "stuck.py").write_text(STUCK)
     words = [sys.executable, "-m", "fastasgi", "stuck:app", "--port", "0", "--timeout-lifespan-shutdown", "60"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        words,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as server:
         try:
-            for awaited in ("Press CTRL+C", "Waiting for application shutdown"):
-                assert any(awaited in line for line in server.stderr)
-                server.send_signal(signal.SIGINT)
-            assert server.wait(15) == 0
+            yield server
         finally:
             server.kill()
+
+
+def line_with(output, text):
+    return next(line for line in output if text in line)
+
+
+@pytest.mark.pins("process.second-signal")
+def test_a_second_signal_cuts_the_applications_shutdown_short(tmp_path):
+    with running_stuck(tmp_path) as server:
+        for awaited in ("Press CTRL+C", "Waiting for application shutdown"):
+            line_with(server.stdout, awaited)
+            server.send_signal(signal.SIGINT)
+        assert server.wait(15) == 0
+
+
+@pytest.mark.pins("process.second-signal")
+def test_a_third_signal_cuts_the_applications_shutdown_short_after_the_requests(tmp_path):
+    """The second one has cancelled these."""
+    with running_stuck(tmp_path) as server:
+        port = int(re.search(r":(\d+) ", line_with(server.stdout, "Press CTRL+C"))[1])
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            for awaited in ("event: begins", "Shutting down", "Waiting for application shutdown"):
+                line_with(server.stdout, awaited)
+                server.send_signal(signal.SIGINT)
+            assert server.wait(15) == 0

@@ -104,6 +104,17 @@ def test_a_worker_that_does_not_end_is_killed():
         assert "Killing 1 worker\n" in server.log()
 
 
+@pytest.mark.pins("workers.stop-bounded")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_a_signal_cuts_the_applications_shutdown_short(number):
+    with running_workers("stuck_at_shutdown", "--timeout-lifespan-shutdown", "60") as server:
+        server.signal(number)
+        server.until_logged("event: stuck", 2)
+        server.signal(number)
+        assert server.wait(15) == 0
+        assert server.log().count("cancelling the application's shutdown") == 2
+
+
 @pytest.mark.pins("workers.pre-stop")
 def test_serving_on_before_the_drain():
     with running_workers("numbered", "--drain-delay", "1") as server:
