@@ -43,6 +43,8 @@ cdef str GET = "GET", POST = "POST", HEAD = "HEAD", PUT = "PUT", DELETE = "DELET
 cdef str OPTIONS = "OPTIONS"
 cdef enum:
     MAX_METHOD = 64         # bytes; RFC 9112 section 3: 501 above
+    AS_CONNECTION = 1       # llhttp's number for Connection, and for Proxy-Connection
+    CONNECTION_BYTES = 10   # of the name
 
 
 # --- callbacks of llhttp: spans and counts, no Python -----------------------------------------------------------------
@@ -112,6 +114,8 @@ cdef int on_header_field_complete(llhttp_t *parser) noexcept nogil:
     if not s.is_line_done:      # an HTTP/0.9 line: no version
         s.failure = BAD_LINE
         return -1
+    if parser.header_state == AS_CONNECTION and s.fields[s.n_fields].name_n != CONNECTION_BYTES:
+        parser.header_state = 0     # Proxy-Connection, which means nothing to a server (RFC 9112 appendix C.2.2)
     s.n_fields += 1
     if s.n_fields > s.limits.fields:
         s.failure = TOO_MANY_FIELDS

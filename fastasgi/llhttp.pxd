@@ -11,6 +11,7 @@ cdef extern from "llhttp.h" nogil:
         void *data
         uint64_t content_length
         uint8_t method
+        uint8_t header_state    # what the value of a field that it knows is read as: the number of the name, 0 for none
         uint8_t http_major
         uint8_t http_minor
         uint8_t upgrade

@@ -131,7 +131,8 @@ class Reader:
         told.message = Message(
             (self.shown or told.texts.get("method", b"")).decode(),
             told.texts.get("url", b""), told.texts.get("version", b"").decode(), told.headers,
-            keeps_alive(told.texts.get("version"), told.headers), "", bool(parser.upgrade),
+            keeps_alive(told.texts.get("version"), told.headers), "",
+            bool(parser.upgrade) and b"upgrade" in connection_tokens(told.headers),
         )  # fmt: skip
         problem = check_head(told.message, self.data[told.start : told.head_end])
         if problem:
@@ -175,9 +176,14 @@ class Reader:
 
 def keeps_alive(version: bytes | None, headers: list[tuple[bytes, bytes]]) -> bool:
     """RFC 9112 section 9.3. (llhttp 9.4.3 keeps a 1.0 connection that says both keep-alive and close.)"""
-    tokens = {one.strip(b" \t").lower() for name, value in headers if name == b"connection"
-              for one in value.split(b",")}  # fmt: skip
+    tokens = connection_tokens(headers)
     return b"close" not in tokens and (version == b"1.1" or b"keep-alive" in tokens)
+
+
+def connection_tokens(headers: list[tuple[bytes, bytes]]) -> set[bytes]:
+    """What `Connection` lists. (llhttp 9.4.3 counts `Proxy-Connection` too, of which RFC 9112 appendix C.2.2 warns.)"""
+    return {one.strip(b" \t").lower() for name, value in headers if name == b"connection"
+            for one in value.split(b",")}  # fmt: skip
 
 
 def check_head(message: Message, raw: bytes) -> tuple[set[int], str] | None:

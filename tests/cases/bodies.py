@@ -81,6 +81,8 @@ CASES = [
             limits={"ws": "none"}),
     upgrade("without-connection", b"Upgrade: foo", seen=((b"upgrade", b"foo"),), upgrade=False),
     upgrade("connection-alone", b"Connection: upgrade", seen=((b"connection", b"upgrade"),), upgrade=False),
+    upgrade("proxy-connection", b"Proxy-Connection: upgrade", b"Upgrade: foo",
+            seen=((b"proxy-connection", b"upgrade"), (b"upgrade", b"foo")), upgrade=False),
     upgrade("not-quite", b"Connection: upgraded", b"Upgrade: foo",
             seen=((b"connection", b"upgraded"), (b"upgrade", b"foo")), upgrade=False),
     case("upgrade-close", DECLINED + " response.connection-close", "9110 7.8",
