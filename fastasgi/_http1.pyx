@@ -468,7 +468,8 @@ cdef class Http1(Handler):
         cdef Http1Exchange exchange = self.exchange
         self.keep_alive = False
         if exchange is None:
-            self.channel.write(error_reply(status, text, self.runtime.block), None, None, False)
+            answer = error_reply(status, text, self.runtime.block, self.parser.method == "HEAD")
+            self.channel.write(answer, None, None, False)
         elif exchange.state <= RESPONSE_HELD:
             exchange.state, exchange.head = RESPONSE_INIT, None     # held back, and not sent any more
             exchange.reply(status, text)
@@ -540,16 +541,14 @@ cdef class Http1Exchange(HttpExchange):
         return self.channel.write(start, body, end, more)
 
     cdef int reply(self, int status, str text) except -1:
-        cdef bytes answer, block
+        cdef bytes block
         self.status = status
         self.runtime.answered(self.began_ns, status)
         if self.channel is not None:
             block = self.runtime.block if status != 426 else VERSION_FIELDS + self.runtime.block
-            answer = error_reply(status, text, block if self.notes is None else self.notes.block(block))
-            self.sent_bytes = len(text)
-            if self.response.is_head_method:
-                answer, self.sent_bytes = answer[:answer.index(b"\r\n\r\n") + 4], 0
-            self.channel.write(answer, None, None, False)
+            block = block if self.notes is None else self.notes.block(block)
+            self.sent_bytes = 0 if self.response.is_head_method else len(text)
+            self.channel.write(error_reply(status, text, block, self.response.is_head_method), None, None, False)
             self._log_access()
         self.response.close = True
         self.state = RESPONSE_ABORTED       # the application, if it still runs, sees its client gone

@@ -67,8 +67,8 @@ cdef class ProxyPreface(Handler):
         self.channel = None
         logger.info("client %s sent no PROXY header that can be taken: expected %s",
                     client_name(channel.client).decode("utf-8", "replace") or "of a Unix socket", expected)
-        channel.write(error_reply(400, "expected a PROXY protocol header: " + expected, self.runtime.block), None, None,
-                      False)
+        answer = error_reply(400, "expected a PROXY protocol header: " + expected, self.runtime.block, False)
+        channel.write(answer, None, None, False)
         return channel.close(True)
 
     cdef int eof(self) except -1:

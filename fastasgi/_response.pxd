@@ -73,7 +73,7 @@ cdef class ResponseTables:
 
 cdef int read_status(object status, ResponseHead *head) except -1
 cdef bytes chunk_size_line(size_t n)
-cdef bytes error_reply(int status, str text, bytes block)
+cdef bytes error_reply(int status, str text, bytes block, bint is_head_method)
 cdef str reason_of(int status)
 cdef bytes joined(bytes first, bytes second)
 cdef list as_pairs(object headers)

@@ -55,11 +55,11 @@ cdef bytes chunk_size_line(size_t n):
     return PyBytes_FromStringAndSize(line, digits + 2)
 
 
-cdef bytes error_reply(int status, str text, bytes block):
+cdef bytes error_reply(int status, str text, bytes block, bint is_head_method):
     """A whole response that the server gives itself; the connection closes behind it."""
     body = text.encode()
     return b"HTTP/1.1 %d %b\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
-        status, reason_of(status).encode(), len(body), CLOSE_FIELD, block, body)
+        status, reason_of(status).encode(), len(body), CLOSE_FIELD, block, b"" if is_head_method else body)
 
 
 cdef int read_status(object status, ResponseHead *head) except -1:

@@ -67,7 +67,7 @@ cdef class TransportChannel(Channel):
                 self.runtime.counts.connections >= self.runtime.max_connections and not self.runtime.close_idle()):
             # The loop's own server accepts without asking: what is too much cannot wait in the backlog.
             self.state = CHANNEL_CLOSED
-            transport.write(error_reply(503, "Service Unavailable", self.runtime.block))
+            transport.write(error_reply(503, "Service Unavailable", self.runtime.block, False))
             transport.close()
             return
         if self.proxied is not None:
