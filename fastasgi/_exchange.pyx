@@ -313,9 +313,14 @@ cdef class HttpExchange(AppCall):
 
     cdef int cut(self) except -1:
         """End the response so that the client sees that it is not whole."""
-        self.runtime.counts.errors += 1
         if self.state == RESPONSE_HELD:
+            if self.response.framing == FRAMING_NONE or (
+                    self.response.framing == FRAMING_LENGTH and self.response.length == 0):
+                # Its head would look whole, and has not left yet.
+                self.state, self.head = RESPONSE_INIT, None
+                return self.reply(500, "Internal Server Error")
             self.write_body(b"", 0, True)
+        self.runtime.counts.errors += 1
         return self.abort()
 
     cdef int _log_access(self) except -1:
