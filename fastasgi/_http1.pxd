@@ -53,6 +53,7 @@ cdef class Http1(Handler):
     cdef int _start(self, Http1Exchange exchange) except -1
     cdef int _start_session(self, Http1Exchange exchange, dict scope) except -1
     cdef int _hand_over(self, bytes head, Handler handler) except -1
+    cdef int _part(self) except -1
     cdef int _settle(self) except -1
     cdef int _skip_rest(self, size_t skipped) except -1
     cdef bint _may_persist(self, Http1Exchange exchange) noexcept

@@ -40,7 +40,7 @@ from fastasgi._runtime cimport (
     TIMEOUT_REQUEST, Runtime, Timeout,
 )
 from fastasgi._scope cimport ScopeTables, build_scope
-from fastasgi._session cimport WebSocketSession
+from fastasgi._session cimport WebSocketSession, session_of
 
 cdef object logger = logging.getLogger("fastasgi.error")
 
@@ -93,21 +93,26 @@ cdef class Http1(Handler):
         self.saw_eof = True
         if self.tail is not None:
             return self.eof_ahead()     # what it sent is answered first
-        if self.reading == READING_IDLE:
+        if self.reading == READING_IDLE or self.reading == READING_SKIP:
             return self._close(False)
         if self.reading == READING_HEAD:
             return self._fail(400, "expected the rest of the request head, came the end of the connection")
-        if self.reading == READING_SKIP:
-            return self._close(False)
-        if self.exchange is not None:
-            self.exchange.disconnect()
-            if self.reading == READING_BODY:
-                self.keep_alive = False
-        return 0
+        if self.reading == READING_BODY:
+            self.keep_alive = False
+        return self._part()
 
     cdef int eof_ahead(self) except -1:
         """The client has gone, perhaps, and left a pipelined request behind: who waits for its end must know."""
-        return self.exchange.disconnect() if self.exchange is not None and self.reading == READING_DONE else 0
+        return self._part() if self.reading == READING_DONE else 0
+
+    cdef int _part(self) except -1:
+        """The client has gone, perhaps, or must. A response goes on; behind a handshake nothing could."""
+        cdef Http1Exchange exchange = self.exchange
+        if exchange is None or exchange.session is None or exchange.state != RESPONSE_INIT:
+            return exchange.disconnect() if exchange is not None else 0
+        if self.saw_eof:
+            return self._fail(400, "expected an open connection for the WebSocket, came its end")
+        return self._fail(503, "Service Unavailable")
 
     cdef int writable(self) except -1:
         if self.exchange is not None:
@@ -140,9 +145,7 @@ cdef class Http1(Handler):
         return 0
 
     cdef int disconnect(self) except -1:
-        if self.exchange is not None:
-            return self.exchange.disconnect()
-        return self.channel.abort() if self.channel is not None else 0
+        return self._part() if self.exchange is not None or self.channel is None else self.channel.abort()
 
     cdef int expired(self, Timeout timeout) except -1:
         if timeout == TIMEOUT_REQUEST:
@@ -369,7 +372,6 @@ cdef class Http1(Handler):
 
     cdef int _start_session(self, Http1Exchange exchange, dict scope) except -1:
         """The client offers an upgrade: a WebSocket is taken, anything else is served as an ordinary request."""
-        cdef WebSocketSession session
         cdef Handshake handshake = read_handshake(
             exchange.method, scope["headers"], self.parser.body_kind != BODY_NONE, self.runtime.ws_deflates)
         if handshake is None:
@@ -378,11 +380,8 @@ cdef class Http1(Handler):
             logger.info("client sent a bad WebSocket handshake: %s (%d)", handshake.reason, handshake.status)
             self.keep_alive = False
             return exchange.reply(handshake.status, handshake.reason)
-        session = exchange.session = WebSocketSession.__new__(WebSocketSession)
-        session.runtime, session.channel, session.opening = self.runtime, self.channel, exchange
-        session.handshake, session.notes = handshake, exchange.notes
-        session.target = exchange.raw_path + b"?" + exchange.query if exchange.query else exchange.raw_path
-        return session.start(scope)
+        exchange.session = session_of(exchange, handshake)
+        return exchange.session.start(scope)
 
     cdef int _hand_over(self, bytes head, Handler handler) except -1:
         """Write the head of a 101 and leave the channel to another handler, with what came behind the request."""
@@ -575,7 +574,9 @@ cdef class Http1Exchange(HttpExchange):
 
     cdef int disconnect(self) except -1:
         HttpExchange.disconnect(self)
-        return self.session.opening_gone() if self.session is not None else 0
+        if self.session is None or (self.channel is not None and self.state < RESPONSE_COMPLETE):
+            return 0        # also a denial goes on
+        return self.session.opening_gone()
 
     cdef int upgrade(self, list headers, Handler handler) except -1:
         cdef Http1 connection = self.connection

@@ -56,3 +56,6 @@ cdef class WebSocketSession(AppCall):
     cdef int _log(self, bint is_closed) except -1
     cdef int _give_up(self, int status, str text, int code) except -1
     cdef int _drop_messages(self) except -1
+
+
+cdef WebSocketSession session_of(HttpExchange opening, Handshake handshake)

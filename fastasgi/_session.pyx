@@ -89,7 +89,7 @@ cdef class SessionSocket(WebSocket):
 cdef class WebSocketSession(AppCall):
     """One WebSocket towards the application. Its connection holds it while there is one; its task as long as it runs.
 
-    Made by the connection with `runtime`, `channel`, `opening` and `handshake`, then started.
+    Made by `session_of()`, then started.
     """
 
     # --- the application's calls ------------------------------------------------------------------------------------
@@ -417,6 +417,15 @@ cdef class WebSocketSession(AppCall):
     cdef int abort(self) except -1:
         cdef Channel channel = self.channel
         return channel.abort() if channel is not None else 0
+
+
+cdef WebSocketSession session_of(HttpExchange opening, Handshake handshake):
+    """The session that a handshake offers, not started."""
+    cdef WebSocketSession session = WebSocketSession.__new__(WebSocketSession)
+    session.runtime, session.channel, session.opening = opening.runtime, opening.channel, opening
+    session.handshake, session.notes = handshake, opening.notes
+    session.target = opening.raw_path + b"?" + opening.query if opening.query else opening.raw_path
+    return session
 
 
 RECEIVE = WebSocketSession.__dict__["receive"]

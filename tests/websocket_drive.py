@@ -111,9 +111,9 @@ async def connected(bench, *lines, path="/", behind=b"", **options):
     return client
 
 
-async def offered(bench, *lines, **options):
+async def offered(bench, *lines, behind=b"", **options):
     """A client whose handshake waits for the application, and the application, when it is a `Script`."""
     client = Client(bench.connect(**options))
-    client.peer.feed(frames.handshake("/", *lines))
+    client.peer.feed(frames.handshake("/", *lines) + behind)
     await turn(3)
     return client

@@ -1,0 +1,55 @@
+"""A WebSocket whose handshake is not answered yet, and whose client or server ends."""
+
+import asyncio
+
+import pytest
+from drive import serving, turn
+from frames import TEXT, frame
+from websocket_drive import ACCEPT, CONNECT, Script, disconnect, offered
+
+from fastasgi.errors import ClientDisconnected
+
+
+@pytest.fixture
+def script():
+    return Script()
+
+
+@pytest.mark.pins("websocket.handshake", "websocket.close-codes")
+@pytest.mark.parametrize("behind", [b"", frame(TEXT, "behind")], ids=["alone", "with a message"])
+@pytest.mark.parametrize("how", ["eof", "drain"])
+async def test_an_open_handshake_ends_with_its_client_or_the_server(script, how, behind):
+    """Half a connection is of no use to a WebSocket: the handshake is answered, and the connection ends by itself."""
+    async with serving(script) as bench:
+        client = await offered(bench, behind=behind)
+        assert await script.receive() == CONNECT
+        waiting = asyncio.ensure_future(script.receive())
+        await turn(2)
+        client.peer.eof() if how == "eof" else bench.runtime.disconnect()
+        assert await waiting == disconnect(1006)
+        (answer,) = client.peer.answers()
+        assert (answer.status, answer.announces_close) == ({"eof": 400, "drain": 503}[how], True)
+        await bench.pass_time(5)
+        assert client.peer.closed and bench.runtime.connections == 0
+        with pytest.raises(ClientDisconnected):
+            await script.send(ACCEPT)
+        script.finish()
+
+
+@pytest.mark.pins("websocket.handshake")
+@pytest.mark.parametrize("how", ["eof", "drain"])
+async def test_a_refusal_goes_on_without_its_client(script, how):
+    """It is a response as any other: a half-closed client still gets it, and so does one of a server that drains."""
+    async with serving(script) as bench:
+        client = await offered(bench)
+        assert await script.receive() == CONNECT
+        await script.send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+        await script.send({"type": "websocket.http.response.body", "body": b"who ", "more_body": True})
+        client.peer.eof() if how == "eof" else bench.runtime.disconnect()
+        await script.send({"type": "websocket.http.response.body", "body": b"are you"})
+        (answer,) = client.peer.answers()
+        assert (answer.status, answer.body) == (401, b"who are you")
+        script.finish()
+        if how == "eof":
+            await turn(3)
+            assert client.peer.closed
