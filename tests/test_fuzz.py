@@ -1,12 +1,17 @@
 """The fuzz targets, each for a moment and with a fixed seed; `make fuzz` runs them long."""
 
 import pytest
-from fuzz import fuzz_frames, fuzz_http1, fuzz_request
+from fuzz import fuzz_connections, fuzz_frames, fuzz_http1, fuzz_request
 from fuzz.command import Shrinking
 
 SECONDS = 1.5
 SEED = 20260101
-TARGETS = {"request": fuzz_request.run, "http1": fuzz_http1.run, "frames": fuzz_frames.run}
+TARGETS = {
+    "request": fuzz_request.run,
+    "http1": fuzz_http1.run,
+    "frames": fuzz_frames.run,
+    "connections": fuzz_connections.run,
+}
 
 
 @pytest.mark.pins("head.cut-anywhere", "head.error-answered")
