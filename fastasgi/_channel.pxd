@@ -4,6 +4,8 @@ A `Channel` carries bytes for one `Handler`: it reads when it may, writes what i
 A `Handler` says what the bytes mean. Each holds the other until the connection is lost; then both let go.
 """
 
+from libc.stdint cimport uint32_t
+
 from fastasgi._runtime cimport Member, Phase, Runtime, Timeout
 
 
@@ -54,6 +56,7 @@ cdef class Channel(Member):
     cdef Trust trust            # in what the peer says of others; has_trusted_peer() tells
     cdef bint is_paused         # reading is paused by the handler
     cdef bint has_unread        # bytes were left in the kernel, because the handler did not want them; resume() reads
+    cdef uint32_t untaken       # kernel_bytes() when TIMEOUT_STALL was armed
     cdef size_t pending         # bytes of output taken over and not yet handed to the kernel (or transport)
 
     cdef int opened(self) except -1
@@ -68,4 +71,6 @@ cdef class Channel(Member):
     cdef int take_addresses(self) except -1
     cdef bint has_trusted_peer(self) except -1
     cdef int gone(self, object error) except -1
+    cdef uint32_t kernel_bytes(self) noexcept
+    cdef void arm_stall(self) noexcept
     cdef int output_drained(self) except -1

@@ -8,6 +8,8 @@ States of a channel, and who moves it:
     any -> CLOSED           everything written and closed; abort(); the peer is gone
 """
 
+from libc.stdint cimport uint32_t
+
 from fastasgi._runtime cimport TIMEOUT_LINGER, TIMEOUT_STALL, Member, Timeout
 
 
@@ -144,7 +146,20 @@ cdef class Channel(Member):
             self.handler.writable()
         return 0
 
+    cdef uint32_t kernel_bytes(self) noexcept:
+        """Bytes of output that the kernel holds because the peer has not taken them; 0 where it does not tell."""
+        return 0
+
+    cdef void arm_stall(self) noexcept:
+        """Output waits: from now on the peer must take some of it. It makes progress long before the kernel has room
+        for more, of which it tells only when a third of its buffer, megabytes perhaps, is free."""
+        self.untaken = self.kernel_bytes()
+        self.arm(TIMEOUT_STALL)
+
     cdef int expired(self, Timeout timeout) except -1:
+        if timeout == TIMEOUT_STALL and self.kernel_bytes() != self.untaken:
+            self.arm_stall()
+            return 0
         if timeout == TIMEOUT_STALL or timeout == TIMEOUT_LINGER:
             return self.abort()
         return self.handler.expired(timeout) if self.handler is not None else 0

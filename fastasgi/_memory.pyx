@@ -10,7 +10,7 @@ from fastasgi._channel cimport (
     CHANNEL_CLOSED, CHANNEL_CLOSING, CHANNEL_LINGERING, CHANNEL_OPEN, LOW_WATER, Channel,
 )
 from fastasgi._live cimport count_live
-from fastasgi._runtime cimport PHASE_WRITE, TIMEOUT_LINGER, TIMEOUT_STALL, Runtime
+from fastasgi._runtime cimport PHASE_WRITE, TIMEOUT_LINGER, Runtime
 
 cdef list STATES = ["open", "closing", "closing", "closed"]
 
@@ -124,7 +124,7 @@ cdef class MemoryChannel(Channel):
             if (<Channel>self).state == CHANNEL_CLOSING:
                 return self._end_output()
         elif (<Channel>self).pending < before or not was_blocked:
-            self.arm(TIMEOUT_STALL)
+            self.arm_stall()
         if (before > LOW_WATER or was_blocked) and (<Channel>self).pending <= LOW_WATER:
             self.output_drained()
         return 0

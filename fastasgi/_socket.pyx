@@ -20,7 +20,8 @@ from fastasgi._channel cimport (
     CHANNEL_CLOSED, CHANNEL_CLOSING, CHANNEL_LINGERING, CHANNEL_OPEN, HIGH_WATER, LOW_WATER, Channel,
 )
 from fastasgi._live cimport count_live
-from fastasgi._runtime cimport PHASE_WRITE, TIMEOUT_LINGER, TIMEOUT_STALL
+from fastasgi._runtime cimport PHASE_WRITE, TIMEOUT_LINGER
+from fastasgi.fa cimport fa_unsent
 from fastasgi.linux cimport (
     AF_INET, AF_INET6, AF_UNIX, EPOLL_CTL_MOD, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, MSG_NOSIGNAL, MSG_PEEK,
     SHUT_RDWR, SHUT_WR, SO_LINGER, SOL_SOCKET, close as close_fd, epoll_ctl, epoll_event, getsockname, inet_ntop,
@@ -144,7 +145,7 @@ cdef class SocketChannel(Channel):
             if not self.waits_for_room:
                 self.watch(True)
             if self.pending < before or self.deadlines[PHASE_WRITE].next == NULL:
-                self.arm(TIMEOUT_STALL)
+                self.arm_stall()
         elif self.state == CHANNEL_CLOSING:
             return self.finish()
         elif self.waits_for_room:
@@ -154,6 +155,9 @@ cdef class SocketChannel(Channel):
         if self.pending <= LOW_WATER and before > LOW_WATER:
             return self.output_drained()
         return 0
+
+    cdef uint32_t kernel_bytes(self) noexcept:
+        return fa_unsent(self.fd)
 
     cdef int advance(self, size_t n) noexcept:
         """n bytes were written: let go of what is through."""

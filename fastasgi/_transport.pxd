@@ -24,6 +24,3 @@ cdef class TransportChannel(Channel):
     cdef int _end_tls(self) except -1
     cdef int _measure(self) except -1
     cdef int _write_pieces(self, bytes data) except -1
-
-
-cdef bint has_unsent(object transport) except -1

@@ -16,6 +16,8 @@ import struct
 
 cimport cython
 from cpython.bytes cimport PyBytes_GET_SIZE
+from libc.stdint cimport uint32_t
+
 from fastasgi._channel cimport (
     CHANNEL_CLOSED, CHANNEL_CLOSING, CHANNEL_LINGERING, CHANNEL_OPEN, HIGH_WATER, LOW_WATER, Channel,
 )
@@ -23,16 +25,11 @@ from fastasgi._live cimport count_live
 from fastasgi._proxied cimport ProxyHeader
 from fastasgi._response cimport error_reply
 from fastasgi._runtime cimport PHASE_WRITE, TIMEOUT_LINGER, TIMEOUT_STALL, Runtime, Timeout
+from fastasgi.fa cimport fa_unsent
 from fastasgi.tls import extension_of
 
 cdef enum:
     TLS_PIECE = 64 * 1024       # of what is given to be encrypted at once
-
-try:
-    from fcntl import ioctl
-    from termios import TIOCOUTQ as OUTQ
-except ImportError:     # Windows
-    OUTQ = None
 
 cdef bytes RESET = struct.pack("ii", 1, 0)      # struct linger: on, 0 s
 
@@ -180,7 +177,7 @@ cdef class TransportChannel(Channel):
             self.transport.write(data)
         self._measure()
         if self.pending and self.deadlines[PHASE_WRITE].next == NULL:
-            self.arm(TIMEOUT_STALL)
+            self.arm_stall()
         return 0
 
     cdef int _write_pieces(self, bytes data) except -1:
@@ -196,6 +193,14 @@ cdef class TransportChannel(Channel):
         self.pending = self.transport.get_write_buffer_size()
         return 0
 
+    cdef uint32_t kernel_bytes(self) noexcept:
+        cdef int fd = -1
+        try:
+            fd = self.transport.get_extra_info("socket").fileno()
+        except (AttributeError, OSError, ValueError):
+            pass        # no transport or no socket beneath it, or one that is closed: nothing is held
+        return fa_unsent(fd)
+
     cdef int expired(self, Timeout timeout) except -1:
         """A stalled transport may have made progress that nobody told of: look before judging."""
         cdef size_t before = self.pending
@@ -204,12 +209,12 @@ cdef class TransportChannel(Channel):
             if not self.pending:
                 return 0
             if self.pending < before:
-                self.arm(TIMEOUT_STALL)
+                self.arm_stall()
                 return 0
         if timeout == TIMEOUT_LINGER and self.transport is not None:
             self._measure()
             # The peer may still be taking the answer: TIMEOUT_STALL bounds that, or, with TLS, the loop's own timeout.
-            if self.pending or (self.tls is not None and has_unsent(self.transport)):
+            if self.pending or (self.tls is not None and self.kernel_bytes()):
                 self.arm(TIMEOUT_LINGER)
                 return 0
         return Channel.expired(self, timeout)
@@ -249,7 +254,7 @@ cdef class TransportChannel(Channel):
             return self.abort()     # the peer has reset the connection already
         self.resume()
         if self.pending:
-            self.arm(TIMEOUT_STALL)
+            self.arm_stall()
         self.arm(TIMEOUT_LINGER)
         return 0
 
@@ -355,20 +360,6 @@ cpdef object as_address(object name):
         text = os.fsdecode(name)
         return ("@" + text[1:] if text[0] == "\0" else text), None     # "@": an abstract name (Linux)
     return None
-
-
-cdef bint has_unsent(object transport) except -1:
-    """Whether the kernel holds bytes that the peer has not taken; what a transport holds besides,
-    it cannot have then."""
-    sock = transport.get_extra_info("socket")
-    if OUTQ is None or sock is None:
-        return False
-    room = bytearray(4)
-    try:
-        ioctl(sock.fileno(), OUTQ, room)
-    except OSError:
-        return False        # closed beneath us
-    return any(room)
 
 
 count_live(TransportChannel)

@@ -124,6 +124,10 @@ cdef extern from "fa_deadline.h" nogil:
     fa_deadline *fa_deadline_pop(fa_deadline *list, int64_t now_ns)
 
 
+cdef extern from "fa_unsent.h" nogil:
+    uint32_t fa_unsent(int fd)
+
+
 cdef extern from "fa_clock.h" nogil:
     int64_t fa_monotonic_ns()
 

@@ -493,6 +493,34 @@ async def test_a_reader_that_stops_on_a_socket(io, event_loop_kind):
         assert client.was_reset
 
 
+@pytest.mark.pins("slow.progress", "slow.reader-stops")
+async def test_a_reader_too_slow_for_the_kernel_to_ask_for_more(io, event_loop_kind):
+    """It asks when a third of its buffer is free, of which such a client takes hours. Then it stops, and that ends."""
+    caught = []
+
+    async def app(scope, receive, send):
+        await send(START)
+        try:
+            while True:
+                await send(body(b"x" * 65536, True))
+        except ClientDisconnected as error:
+            caught.append(error)
+
+    async with listening(app, io) as net:
+        client = await net.dial(receive_buffer=4096)
+        await client.send(GET)
+        await turn(300)
+        for _ in range(20):
+            left = 6000
+            while left > 0:
+                left -= len(await client.receive(1000))
+                await turn(3)
+            await net.pass_time(45)
+            assert not caught
+        await net.pass_time(125)
+        await net.until(lambda: caught, "ClientDisconnected")
+
+
 async def test_drain_closes_idle_and_announces_to_the_running(io, event_loop_kind):
     gate = asyncio.Event()
 
