@@ -40,7 +40,7 @@ from fastasgi._runtime cimport (
     TIMEOUT_REQUEST, Runtime, Timeout,
 )
 from fastasgi._scope cimport ScopeTables, build_scope
-from fastasgi._session cimport WebSocketSession, session_of
+from fastasgi._session cimport session_of
 
 cdef object logger = logging.getLogger("fastasgi.error")
 

@@ -75,7 +75,7 @@ class Lifespan:
         self.failed = False
         self._phase = Phase.NOT_STARTED
         self._task: asyncio.Task[None] | None = None
-        self._error: Exception | None = None  # what the application raised
+        self._error: BaseException | None = None  # what the application raised
         self._failure: str | None = None  # the message of *.failed
         self._given: list[str] = []  # the events that the application has received
         self._answered = (
@@ -177,7 +177,12 @@ class Lifespan:
         }
         try:
             await self._app(scope, self._receive, self._send)
-        except Exception as error:
+        except (SystemExit, KeyboardInterrupt, GeneratorExit):
+            raise  # they end the process, or the loop has gone
+        except BaseException as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise  # it was told to
             self._error = error
             # Frameworks send *.failed and raise the same error once more; at startup startup() is the judge.
             if self._failure is None and self._phase is not Phase.STARTING:
@@ -225,7 +230,7 @@ class Lifespan:
         if not task.done():
             await _cancel(task)
 
-    def _report(self, text: str, error: Exception | None = None) -> None:
+    def _report(self, text: str, error: BaseException | None = None) -> None:
         self.failed = True
         server_logger.error(text, exc_info=error)
 

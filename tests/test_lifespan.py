@@ -166,6 +166,33 @@ def test_auto_warns_when_the_application_took_the_startup_and_raised(log: pytest
     )
 
 
+class Odd(BaseException):
+    """No Exception, as trio's Cancelled or a group of such."""
+
+
+@pytest.mark.pins("process.lifespan-modes")
+@pytest.mark.parametrize("mode", ["auto", "on"])
+@pytest.mark.parametrize("error", [Odd("no server"), asyncio.CancelledError("no server")])
+def test_an_error_that_is_no_exception_counts_as_one(
+    error: BaseException, mode: str, log: pytest.LogCaptureFixture
+) -> None:
+    complaints = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        raise error
+
+    said = f"app raised {type(error).__name__}: no server"
+    if mode == "on":
+        with pytest.raises(StartupError, match=said):
+            live(app, settings("on"))
+    else:
+        live(app)
+        assert f"{said} in its lifespan; going on without it" in log.messages
+    assert not complaints
+
+
 @pytest.mark.pins("process.lifespan-modes")
 @pytest.mark.parametrize("raises", [True, False])
 def test_on_refuses_an_application_without_lifespan(raises: bool) -> None:

@@ -5,6 +5,8 @@ import asyncio
 import pytest
 from drive import HOST, conversation, hello, request, serving, start, turn
 
+from fastasgi.errors import ClientDisconnected
+
 NO_CONTENT = {
     "204": ("GET", start(204)),
     "304": ("GET", start(304)),
@@ -119,5 +121,5 @@ async def test_a_send_behind_the_500_raises():
         raise LookupError("between them")
 
     await conversation(app, request())
-    with pytest.raises(OSError):
+    with pytest.raises(ClientDisconnected):
         await sends[0]({"type": "http.response.body"})
