@@ -97,8 +97,7 @@ cdef class Http1(Handler):
             return self._close(False)
         if self.reading == READING_HEAD:
             return self._fail(400, "expected the rest of the request head, came the end of the connection")
-        if self.reading == READING_BODY:
-            self.keep_alive = False
+        self.keep_alive &= self.reading != READING_BODY
         return self._part()
 
     cdef int eof_ahead(self) except -1:
@@ -140,11 +139,12 @@ cdef class Http1(Handler):
 
     cdef int drain(self) except -1:
         self.keep_alive = False
-        if self.reading == READING_IDLE and self.tail is None and not self.channel.has_input():
-            return self._close(False)
-        return 0
+        cdef bint is_idle = self.reading == READING_IDLE and self.tail is None
+        return self._close(False) if is_idle and not self.channel.has_input() else 0
 
     cdef int disconnect(self) except -1:
+        if self.reading == READING_HEAD:
+            return self._fail(503, "Service Unavailable")
         return self._part() if self.exchange is not None or self.channel is None else self.channel.abort()
 
     cdef int expired(self, Timeout timeout) except -1:
