@@ -85,6 +85,8 @@ def handler_factory(config: Config) -> Callable[[Any, Runtime], object]:
 
 def left_of(runtime: Runtime) -> str:
     """`2 requests are (GET /stream of 10.0.0.1:5000, ...)`: what a drain has not seen the end of."""
+    if not runtime.requests_active:
+        return "1 connection is" if runtime.connections == 1 else f"{runtime.connections} connections are"
     count = runtime.requests_active
     names = [describe_task(task) for task in list(runtime.tasks)[:NAMED_TASKS]]
     shown = ", ".join(names) + (", ..." if len(runtime.tasks) > NAMED_TASKS else "")
