@@ -21,6 +21,7 @@ cdef class TransportChannel(Channel):
     cdef int _defer(self) except -1
     cdef int _flush(self) except -1
     cdef int _finish(self) except -1
+    cdef int _exit(self, object error) except -1
     cdef int _end_tls(self) except -1
     cdef int _measure(self) except -1
     cdef int _write_pieces(self, bytes data) except -1

@@ -88,9 +88,8 @@ cdef class TransportChannel(Channel):
         try:
             self.handler.feed(p, len(data), data)
             self._end_batch()
-        except (SystemExit, KeyboardInterrupt):
-            self.abort()
-            raise
+        except (SystemExit, KeyboardInterrupt) as error:
+            self._exit(error)
         except Exception as error:
             self.runtime.guard(self, error)
 
@@ -306,6 +305,12 @@ cdef class TransportChannel(Channel):
         except (OSError, ValueError):
             return False            # closed beneath us
 
+    cdef int _exit(self, object error) except -1:
+        """The application ends the process: from a callback of its own, because uvloop lets nothing out of those of a
+        transport."""
+        self.runtime.loop.call_soon(raise_it, error)
+        return self.abort()
+
     def _run(self):
         self.is_scheduled = False
         if self.handler is not None:
@@ -314,9 +319,8 @@ cdef class TransportChannel(Channel):
             try:
                 self.handler.resumed()
                 self._end_batch()
-            except (SystemExit, KeyboardInterrupt):
-                self.abort()
-                raise
+            except (SystemExit, KeyboardInterrupt) as error:
+                self._exit(error)
             except Exception as error:
                 self.runtime.guard(self, error)
 
@@ -325,6 +329,11 @@ cdef class TransportChannel(Channel):
             self.client = as_address(self.transport.get_extra_info("peername"))
             self.server = as_address(self.transport.get_extra_info("sockname"))
         return 0
+
+
+def raise_it(error):
+    """The loop's callback for an exit."""
+    raise error
 
 
 def flush_gathered(Runtime runtime not None):

@@ -63,13 +63,19 @@ def _imported_factory(name: str) -> LoopFactory:
 
 
 def run_bounded(main: Coroutine[Any, Any, None], loop_factory: LoopFactory | None) -> None:
-    """Run `main` in a loop of its own. Unlike `asyncio.run()`, what then ignores its cancellation is left
-    behind."""
+    """Run `main` in a loop of its own. Unlike `asyncio.run()`, an exit out of another task lets `main` end in its own
+    order, while the others still run, and what then ignores its cancellation is left behind."""
     loop = loop_factory() if loop_factory is not None else asyncio.new_event_loop()
     loop.set_exception_handler(_report)
     asyncio.set_event_loop(loop)
+    task = loop.create_task(main)
     try:
-        loop.run_until_complete(main)
+        loop.run_until_complete(task)
+    except (SystemExit, KeyboardInterrupt):  # of any task
+        if not task.done():
+            task.cancel()
+            loop.run_until_complete(asyncio.wait({task}))
+        raise
     finally:
         try:
             left = asyncio.all_tasks(loop)

@@ -161,10 +161,6 @@ async def in_pool(receive, send):
     await answer(send, await asyncio.get_running_loop().run_in_executor(POOL, bytes, b"ok"))
 
 
-async def exiting(receive, send):
-    sys.exit(7)
-
-
 async def plain(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"13")]})
     await send({"type": "http.response.body", "body": b"Hello, world!"})
@@ -193,8 +189,6 @@ async def main(scope, receive, send):
         await in_thread(receive, send)
     elif path == "/pool":
         await in_pool(receive, send)
-    elif path == "/exit":
-        await exiting(receive, send)
     elif path == "/pid":
         await answer(send, b"%d" % os.getpid())
     elif path == "/block":
@@ -239,6 +233,23 @@ async def quiet_lifespan(receive, send):
         await send({"type": f"{kind}.complete"})
         if kind == "lifespan.shutdown":
             return
+
+
+async def exits(scope, receive, send):
+    """Ends the process as the path says, while another request waits for that."""
+    if scope["type"] == "lifespan":
+        return await lifespan(receive, send)
+    if scope["path"] == "/other":
+        gates.append(asyncio.Event())
+        event("waits")
+        await gates[0].wait()
+        return await answer(send, b"done")
+    if scope["path"] == "/late":
+        await asyncio.sleep(0)
+    if scope["path"] == "/answered":
+        await answer(send, b"bye")
+    gates[0].set()
+    sys.exit(7)
 
 
 async def stuck_at_shutdown(scope, receive, send):

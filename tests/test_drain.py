@@ -14,7 +14,9 @@ import sys
 
 import pytest
 from drive import GET, START, body, hello, request, serving, turn, until
+from net import IOS
 from process import ROOT, running
+from waiting import until as wait_until
 
 # --- the steps, in memory -------------------------------------------------------------------------
 
@@ -61,6 +63,24 @@ async def test_idle_connections_close_at_once():
         await turn(3)
         assert fresh.state != "open" and kept.state != "open"
         assert fresh.output == kept.output == b""
+
+
+@pytest.mark.pins("process.signal-drain")
+@pytest.mark.parametrize("sent", [1, 20])
+async def test_half_a_head_may_become_whole_and_is_answered_if_not(sent):
+    async with serving(hello) as bench:
+        completes, stays = bench.connect(), bench.connect()
+        for peer in (completes, stays):
+            peer.feed(GET[:sent])
+        bench.runtime.drain()
+        await turn(3)
+        assert (completes.state, stays.state) == ("open", "open")
+        assert (await completes.answer(data=GET[sent:])).announces_close
+        bench.runtime.disconnect()
+        (answer,) = stays.answers()
+        assert (answer.status, answer.announces_close) == (503, True)
+        await bench.pass_time(5)
+        assert stays.closed
 
 
 @pytest.mark.pins("process.signal-drain")
@@ -388,16 +408,24 @@ def test_exit_codes(app, argv, code, says):
         assert "Traceback" not in server.log() or app == "failing"
 
 
-@pytest.mark.pins("process.exit-codes")
-def test_an_application_that_exits_ends_the_process():
-    """SystemExit is no error of a request: it goes to the loop, after the batch."""
-    with running("main") as server:
-        client = server.connect()
-        client.send(b"GET /exit HTTP/1.1\r\nHost: x\r\n\r\n")
+@pytest.mark.pins("process.exit-codes", "process.lifespan-shutdown")
+@pytest.mark.parametrize("when", ["now", "late", "answered"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("io", IOS)
+def test_an_application_that_exits_ends_the_process(io, loop, when):
+    """SystemExit is no error of a request: it goes to the loop, after the batch, and the server drains."""
+    with running("exits", "--loop", loop, io=io) as server:
+        other, client = server.connect(), server.connect()
+        other.send(b"GET /other HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_until(lambda: "event: waits" in server.log(), server.log)
+        client.send(b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % when.encode())
         client.rest()
+        assert other.rest().endswith(b"done")
         assert server.wait(15) == 7
-        assert "app called sys.exit(7): the process has ended with it" in server.log()
-        assert "never retrieved" not in server.log()
+        log = server.log()
+        assert "app called sys.exit(7): the process has ended with it" in log
+        assert "event: shutdown" in log
+        assert "never retrieved" not in log and "Traceback" not in log
 
 
 STUCK = """
