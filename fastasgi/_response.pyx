@@ -350,6 +350,9 @@ cdef class ResponseTables:
             if has_length:
                 head.framing = FRAMING_LENGTH
             elif head.http_minor == 0:
+                if self.coding is not None and self.coding.strip(b" \t").lower() != b"chunked":
+                    raise ApplicationError(
+                        f"app gave the Transfer-Encoding {self.coding!r:.100}: expected none but chunked for HTTP/1.0")
                 head.framing = FRAMING_CLOSE
                 head.close = True
         if has_length:
@@ -393,7 +396,11 @@ cdef bytes joined(bytes first, bytes second):
 
 cdef list as_pairs(object headers):
     """Any iterable of pairs as a list of tuples of two."""
-    return [as_pair(pair) for pair in headers] if headers is not None else []
+    if headers is None:
+        return []
+    if not hasattr(headers, "__iter__"):
+        raise ApplicationError(f"app gave the headers {headers!r:.100}: expected pairs of bytes")
+    return [as_pair(pair) for pair in headers]
 
 
 cdef tuple as_pair(object pair):

@@ -300,6 +300,22 @@ async def test_a_coding_that_we_do_not_apply_never_misleads(value):
         assert rest == b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n" or (rest == b"ab" and state in ("closing", "closed"))
 
 
+@pytest.mark.pins("response.coding-by-app")
+@pytest.mark.parametrize("value", [b"chunked", b"Chunked", b"gzip, chunked"])
+async def test_a_coding_for_a_client_that_knows_none(value, caplog):
+    """HTTP/1.0: the server does not chunk then, but cannot undo what the application has done to the body."""
+    raw, state = await conversation(
+        pieces(b"a", b"b", headers=[(b"transfer-encoding", value)]), b"GET / HTTP/1.0\r\n\r\n"
+    )
+    assert b"transfer-encoding" not in raw.lower()
+    assert state in ("closing", "closed")
+    if value == b"gzip, chunked":
+        assert raw.startswith(b"HTTP/1.1 500 ")
+        assert "expected none but chunked for HTTP/1.0" in caplog.text
+    else:
+        assert raw.endswith(b"\r\n\r\nab")
+
+
 # --- more and less than was announced -------------------------------------------------------------
 
 

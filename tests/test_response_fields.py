@@ -145,10 +145,10 @@ async def test_legal_names_are_kept(name):
         ([b"x-name"], ""),
         ([None], "None"),
         ([1], "1"),
-        (1, "int"),
+        (1, "1"),
         ("abc", "'a'"),
         (b"abc", ""),
-        (True, "bool"),
+        (True, "True"),
     ],
     ids=repr,
 )
@@ -156,10 +156,9 @@ async def test_headers_of_a_wrong_type(app_headers, came, caplog):
     app, caught = catching(start(200, app_headers), BODY)
     raw, _ = await conversation(app)
     assert caught, raw
-    assert isinstance(caught[0], (ApplicationError, TypeError, ValueError)), caught
+    assert isinstance(caught[0], ApplicationError), caught
     assert came in str(caught[0]), str(caught[0])
-    if came == "str":
-        assert "bytes" in str(caught[0])
+    assert "expected" in str(caught[0]) and "bytes" in str(caught[0])
     assert raw.startswith(b"HTTP/1.1 500")
 
 
