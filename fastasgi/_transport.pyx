@@ -308,7 +308,7 @@ cdef class TransportChannel(Channel):
     cdef int _exit(self, object error) except -1:
         """The application ends the process: from a callback of its own, because uvloop lets nothing out of those of a
         transport."""
-        self.runtime.loop.call_soon(raise_it, error)
+        self.runtime.loop.call_soon(_raise, error)
         return self.abort()
 
     def _run(self):
@@ -331,7 +331,7 @@ cdef class TransportChannel(Channel):
         return 0
 
 
-def raise_it(error):
+def _raise(error):
     """The loop's callback for an exit."""
     raise error
 
