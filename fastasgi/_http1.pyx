@@ -109,9 +109,9 @@ cdef class Http1(Handler):
         cdef Http1Exchange exchange = self.exchange
         if exchange is None or exchange.session is None or exchange.state != RESPONSE_INIT:
             return exchange.disconnect() if exchange is not None else 0
-        if self.saw_eof:
-            return self._fail(400, "expected an open connection for the WebSocket, came its end")
-        return self._fail(503, "Service Unavailable")
+        if self.runtime.draining:
+            return self._fail(503, "Service Unavailable")
+        return self._fail(400, "expected an open connection for the WebSocket, came its end")
 
     cdef int writable(self) except -1:
         if self.exchange is not None:

@@ -216,23 +216,25 @@ cdef class WebSocketSession(AppCall):
 
     cdef object _deny(self, str kind, dict message):
         """The extension websocket.http.response: the messages are those of an HTTP response under another name."""
+        cdef HttpExchange opening = self.opening    # held: a write may find the client gone, and closed() lets go
         if kind == DENIAL_START:
             if self.state != SESSION_CONNECTING:
                 raise self._error(kind)
-            self.opening.start_response(message)
+            opening.start_response(message)
             self.state = SESSION_DENYING
             return READY
         if self.state != SESSION_DENYING:
             raise self._error(kind)
-        awaitable = self.opening.send_body(message)
+        awaitable = opening.send_body(message)
         if self.opening is not None and self.opening.state >= RESPONSE_COMPLETE:
             self.closed(1006, "")
         return awaitable
 
     cdef int _close(self, dict message) except -1:
         """Refuse the handshake, or close the WebSocket."""
+        cdef HttpExchange opening = self.opening    # held, as above
         if self.state == SESSION_CONNECTING:
-            self.opening.reply(403, "Forbidden")
+            opening.reply(403, "Forbidden")
             return self.closed(1006, "")
         code, reason = message.get("code"), message.get("reason")
         code = 1000 if code is None else code

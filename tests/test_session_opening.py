@@ -1,10 +1,12 @@
 """A WebSocket whose handshake is not answered yet, and whose client or server ends."""
 
 import asyncio
+import contextlib
 
 import pytest
 from drive import serving, turn
-from frames import TEXT, frame
+from frames import TEXT, frame, handshake
+from net import IOS, listening
 from websocket_drive import ACCEPT, CONNECT, Script, disconnect, offered
 
 from fastasgi.errors import ClientDisconnected
@@ -25,6 +27,8 @@ async def test_an_open_handshake_ends_with_its_client_or_the_server(script, how,
         assert await script.receive() == CONNECT
         waiting = asyncio.ensure_future(script.receive())
         await turn(2)
+        if how == "drain":
+            bench.runtime.drain()
         client.peer.eof() if how == "eof" else bench.runtime.disconnect()
         assert await waiting == disconnect(1006)
         (answer,) = client.peer.answers()
@@ -53,3 +57,39 @@ async def test_a_refusal_goes_on_without_its_client(script, how):
         if how == "eof":
             await turn(3)
             assert client.peer.closed
+
+
+@pytest.mark.pins("websocket.handshake", "websocket.send-after-close")
+@pytest.mark.parametrize("io", IOS)
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"type": "websocket.close"}],
+        [
+            {"type": "websocket.http.response.start", "status": 401, "headers": []},
+            {"type": "websocket.http.response.body", "body": b"no"},
+        ],
+        [ACCEPT, {"type": "websocket.send", "text": "x"}],
+        [ACCEPT, {"type": "websocket.close"}],
+    ],
+    ids=["refuses", "denies", "accepts and sends", "accepts and closes"],
+)
+async def test_the_answer_is_the_first_to_find_the_client_gone(messages, io, event_loop_kind):
+    """The write fails, and all that is about the connection is let go of within the application's call."""
+    done = asyncio.Event()
+
+    async def app(scope, receive, send):
+        assert await receive() == CONNECT
+        await asyncio.sleep(0)
+        client.reset()
+        for message in messages:
+            with contextlib.suppress(ClientDisconnected):
+                await send(message)
+        assert (await receive())["type"] == "websocket.disconnect"
+        done.set()
+
+    async with listening(app, io, access_log=True) as net:
+        client = await net.dial()
+        await client.send(handshake())
+        await net.until(done.is_set)
+        await net.until(lambda: not net.runtime.connections)

@@ -3,8 +3,9 @@ its order, whatever the others do meanwhile; never a crash or a leak.
 
     python tests/fuzz/fuzz_connections.py --seconds 60 [--seed N]
 
-A round is a crowd of clients on real sockets. What a client does next may also happen in the middle of an application's
-call, so that connections end, and bytes come, while others are being served.
+A round is a crowd of clients on real sockets, in some rounds of a server that drains. What a client does next may also
+happen in the middle of an application's call, so that connections end, and bytes come, while others are being served.
+When all have left and the deadlines have passed, no connection and no request may be left.
 """
 
 import asyncio
@@ -28,12 +29,15 @@ from ws import CLOSE, answer_to, binary, closing, read_frame, text  # noqa: E402
 from ws import request as handshake  # noqa: E402
 
 from fuzz.command import command  # noqa: E402
+from fuzz.fuzz_http1 import CORPUS  # noqa: E402
+from fuzz.mutation import mutate  # noqa: E402
 
 PATIENCE_S = 20.0
 SIZES = (0, 1, 13, 200, 4000, 9000, 70_000, 300_000)
 WEIGHTS = (3, 3, 6, 5, 4, 2, 1, 0.3)
 KINDS = ("plain", "echo", "late", "stream", "skip", "hold", "free", "head")
 LAST_KINDS = ("raise", "break", "close")
+REFUSALS = {"deny": 401, "refuse": 403, "fail": 500}
 LEAVING = ("stays", "stays", "fin", "reset", "close")
 
 
@@ -54,6 +58,7 @@ class Talker:
         self.piece_bytes = rng.choice((7, 150, 3000, 1 << 20))
         self.sent = 0
         self.has_ended = self.has_shut = self.has_left = False
+        self.may_miss = False  # the server drains
 
     def plan(self) -> None:
         """Decide what to send, and when to leave."""
@@ -96,15 +101,19 @@ class Talker:
         self.seen += data
         self.has_ended |= not data
 
+    def failure(self) -> str:
+        """What is wrong with what it has read, or missing; an empty text if all is there."""
+        raise NotImplementedError
+
     def finish(self) -> bool:
         """Do what is left to do; whether that is all."""
         self.act()
-        if self.has_left:
+        if self.has_left or (self.may_miss and self.has_ended):
             return True
         if self.sent < self.leaves_at or (self.leaves == "fin" and not self.has_shut):
             return False
         self.read(1 << 20)
-        return self.has_ended if self.leaves == "fin" or self.ends else self.failure() == ""
+        return self.has_ended if self.leaves == "fin" or self.ends else self.may_miss or self.failure() == ""
 
 
 class Asking(Talker):
@@ -148,14 +157,18 @@ class Asking(Talker):
             )
 
     def failure(self) -> str:
-        """What is wrong with what it has read, or missing; an empty text if all is there."""
-        found = read_answers(self.seen, tuple(self.methods))
+        """See `Talker`."""
+        # The last answer of a server that drains may be one to half a head, whatever its method would have been.
+        seen = self.seen.removesuffix(b"Service Unavailable") if self.may_miss else self.seen
+        found = read_answers(seen, tuple(self.methods))
         for answer, (status, body) in zip(found, self.wanted):
+            if self.may_miss and answer.status in (500, 503):
+                return ""
             if answer.status != status or (status == 200 and answer.body != body):
                 return f"wrong answer {shown(answer)}, expected {status} with {body[:60]!r}"
         if len(found) > len(self.wanted):
             return f"an answer too many: {shown(found[-1])}"
-        is_short = self.has_left or (self.is_cut_off and self.has_ended)
+        is_short = self.has_left or self.may_miss or (self.is_cut_off and self.has_ended)
         return (
             ""
             if is_short or len(found) == len(self.wanted)
@@ -168,7 +181,8 @@ class Session(Talker):
 
     def __init__(self, client: Client, rng: random.Random, name: str) -> None:
         super().__init__(client, rng)
-        self.data = handshake(target=f"/talk/{name}")
+        self.kind = rng.choice(("talk", "talk", *REFUSALS))
+        self.data = handshake(target=f"/{self.kind}/{name}")
         self.wanted: list[bytes] = []
         self.ends = rng.random() < 0.5
         for number in range(rng.randrange(6)):
@@ -180,13 +194,14 @@ class Session(Talker):
         self.plan()
 
     def failure(self) -> str:
-        """As above."""
+        """See `Talker`."""
         found = read_one(self.seen, 0, "GET", False)
         if found is None:
-            return "" if self.has_left else "no answer to its handshake"
+            return "" if self.has_left or self.may_miss else "no answer to its handshake"
         answer, at = found
-        if answer.status != 101:
-            return f"its handshake was answered {shown(answer)}"
+        allowed = {REFUSALS.get(self.kind, 101), 400 * (self.leaves == "fin"), 503 * self.may_miss}
+        if answer.status != 101 or answer.status not in allowed:
+            return "" if answer.status in allowed else f"its handshake was answered {shown(answer)}"
         heard, is_closed = [], False
         rest = self.seen[at:]
         while (found := read_frame(rest)) is not None:
@@ -197,9 +212,28 @@ class Session(Talker):
         if heard != self.wanted[: len(heard)]:
             return f"heard {[one[:30] for one in heard]}, said {[one[:30] for one in self.wanted]}"
         # What it says last of all is that it hears no more: what the application says then is dropped.
-        is_short = self.has_left or (self.has_ended and (is_closed if self.ends else self.leaves == "fin"))
+        is_short = (
+            self.has_left
+            or self.may_miss
+            or (self.has_ended and (is_closed if self.ends else self.leaves == "fin"))
+        )
         whole = len(heard) == len(self.wanted) and not self.ends and not is_closed
         return "" if is_short or whole else f"heard {len(heard)} of {len(self.wanted)}, closed {is_closed}"
+
+
+class Odd(Talker):
+    """A client that sends anything."""
+
+    def __init__(self, client: Client, rng: random.Random, name: str) -> None:
+        super().__init__(client, rng)
+        self.ends = False
+        for _ in range(rng.randrange(1, 4)):
+            self.data += mutate(rng, rng.choice(CORPUS), CORPUS)
+        self.plan()
+
+    def failure(self) -> str:
+        """Whatever it is answered is right."""
+        return ""
 
 
 def shown(answer: Response) -> str:
@@ -220,7 +254,7 @@ class Crowd:
         """Connect the clients."""
         self.net = net
         for number in range(self.rng.randrange(1, self.rng.choice((3, 10, 45)))):
-            kind = Session if self.rng.random() < 0.2 else Asking
+            kind = self.rng.choices((Asking, Session, Odd), (7, 2, 1))[0]
             receive_buffer = self.rng.choice((None, None, None, 4096))
             self.talkers.append(kind(await net.dial(receive_buffer=receive_buffer), self.rng, str(number)))
 
@@ -233,10 +267,14 @@ class Crowd:
 
     async def __call__(self, scope: dict, receive, send) -> None:
         """Answer as the path says: /KIND/SIZE/NAME."""
+        kind = scope["path"].split("/")[1] if "/" in scope["path"] else ""
         if scope["type"] == "websocket":
-            return await self.talk(receive, send)
-        _, kind, size, _ = scope["path"].split("/")
-        answer = content(scope["path"], int(size))
+            return await self.talk(kind, receive, send)
+        answer = (
+            content(scope["path"], int(scope["path"].split("/")[2]))
+            if kind in (*KINDS, *LAST_KINDS)
+            else b"odd"
+        )
         self.act()
         for _ in range(self.rng.randrange(4) if kind == "late" else 0):
             await asyncio.sleep(0)
@@ -244,6 +282,8 @@ class Crowd:
             raise RuntimeError("an application's bug")
         if kind == "echo":
             answer = await self.body_of(receive)
+            if answer is None:
+                return None
         await send(start(200, [(b"content-length", b"%d" % len(answer))] if len(answer) % 2 else []))
         self.act()
         if kind in ("stream", "hold", "break"):
@@ -262,23 +302,35 @@ class Crowd:
             await self.release()
         return None
 
-    async def talk(self, receive, send) -> None:
-        """Say what is heard."""
+    async def talk(self, kind: str, receive, send) -> None:
+        """Say what is heard, if it is not refused."""
+        for _ in range(self.rng.randrange(3)):
+            await asyncio.sleep(0)
+        self.act()
         await receive()
+        if kind == "fail":
+            raise RuntimeError("an application's bug")
+        if kind == "refuse":
+            return await send({"type": "websocket.close"})
+        if kind == "deny":
+            await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+            self.act()
+            return await send({"type": "websocket.http.response.body", "body": b"no"})
         await send({"type": "websocket.accept"})
         while (event := await receive())["type"] == "websocket.receive":
             self.act()
             await send({"type": "websocket.send", **answer_to(event)})
+        return None
 
-    async def body_of(self, receive) -> bytes:
-        """What the client sends, as far as it comes."""
+    async def body_of(self, receive) -> bytes | None:
+        """What the client sends; None when it goes before."""
         data = b""
         while (event := await receive())["type"] == "http.request":
             data += event["body"]
             self.act()
             if not event["more_body"]:
-                break
-        return data
+                return data
+        return None
 
     async def hold(self, send, ended: dict) -> None:
         """Wait for somebody else to end this answer."""
@@ -296,13 +348,34 @@ class Crowd:
                 await send(ended)
             released.set()
 
+    async def drain(self) -> None:
+        """The steps of a server that ends, as far as it gets."""
+        for talker in self.talkers:
+            talker.may_miss = True
+        runtime = self.net.runtime
+        for step in (
+            runtime.announce_drain,
+            runtime.drain,
+            runtime.disconnect,
+            runtime.cancel,
+            runtime.abort,
+        ):
+            step()
+            self.act(2 * len(self.talkers))
+            await turn(self.rng.randrange(4))
+            if self.rng.random() < 0.2:
+                return
+
     async def play(self) -> None:
         """All that happens in a round."""
+        drains = self.rng.random() < 0.2
         while any(talker.sent < talker.leaves_at and not talker.has_left for talker in self.talkers):
             self.act(3 * len(self.talkers))
             await turn(self.rng.randrange(4))
             if self.rng.random() < 0.05:
                 await self.release()
+            if drains and self.rng.random() < 0.1:
+                await self.drain()
         end = time.monotonic() + PATIENCE_S
         left = self.talkers
         while left and time.monotonic() < end:
