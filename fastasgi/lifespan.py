@@ -102,6 +102,9 @@ class Lifespan:
             raise StartupError(
                 f"app failed to start: {_last_line(self._failure)}", details=_lines(self._failure)
             )
+        if isinstance(self._error, SystemExit):
+            self._phase = Phase.STOPPED
+            raise StartupError(f"app called sys.exit({self._error.code!r}) in its startup")
         if self._phase is Phase.STARTING:
             self._accept_absence()
         server_logger.info("Application startup complete.")
@@ -177,9 +180,11 @@ class Lifespan:
         }
         try:
             await self._app(scope, self._receive, self._send)
-        except (SystemExit, KeyboardInterrupt, GeneratorExit):
-            raise  # they end the process, or the loop has gone
+        except (KeyboardInterrupt, GeneratorExit):
+            raise  # it ends the process, or the loop has gone
         except BaseException as error:
+            if isinstance(error, SystemExit) and self._phase is not Phase.STARTING:
+                raise  # an exit as any other; startup() turns its own into one sentence
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise  # it was told to

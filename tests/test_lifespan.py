@@ -166,6 +166,19 @@ def test_auto_warns_when_the_application_took_the_startup_and_raised(log: pytest
     )
 
 
+@pytest.mark.pins("process.startup-failure")
+@pytest.mark.parametrize("code", [0, 7, None, "no disk"])
+def test_an_exit_during_startup_is_a_startup_that_failed(code: object) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        raise SystemExit(code)
+
+    with pytest.raises(StartupError) as raised:
+        live(app)
+    assert str(raised.value) == f"app called sys.exit({code!r}) in its startup"
+    assert raised.value.exit_code == 3
+
+
 class Odd(BaseException):
     """No Exception, as trio's Cancelled or a group of such."""
 
