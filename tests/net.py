@@ -144,9 +144,10 @@ class Net(Bench):
 
 @contextlib.asynccontextmanager
 async def listening(
-    app: Callable, io: str, *, family: str = "tcp", path: str | None = None, sock=None, **options
+    app: Callable, io: str, *, family: str = "tcp", path: str | None = None, sock=None, tls=None, **options
 ):
-    """Serve `app`; on leaving, clients are closed and no connection, exchange or descriptor may be left."""
+    """Serve `app`; `tls` is a context, for io="transport". On leaving, clients are closed and no connection, exchange
+    or descriptor may be left."""
     net = Net(app, None, options)
     server = None
     net.clients = []
@@ -160,7 +161,7 @@ async def listening(
         net.stop = poller.stop_listening
         net.poller = poller
     elif io == "transport":
-        server = Acceptor(net.runtime, [sock])
+        server = Acceptor(net.runtime, [sock], tls=tls)
         net.stop = server.close
     else:
         server = await loop.create_server(lambda: TransportChannel(net.runtime), sock=sock)

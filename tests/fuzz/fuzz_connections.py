@@ -11,7 +11,10 @@ When all have left and the deadlines have passed, no connection and no request m
 
 import asyncio
 import contextlib
+import functools
 import random
+import socket
+import ssl
 import sys
 import time
 from pathlib import Path
@@ -26,6 +29,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).res
 from answers import Response, WireError, read_answers, read_one  # noqa: E402
 from drive import request, start, turn  # noqa: E402
 from net import IOS, Client, Net, listening  # noqa: E402
+from tls_files import files  # noqa: E402
 from ws import BINARY, CLOSE, TEXT, answer_to, binary, closing, read_frame, text  # noqa: E402
 from ws import request as handshake  # noqa: E402
 
@@ -60,6 +64,46 @@ def content(path: str, size: int) -> bytes:
     return (path.encode() * (size // len(path) + 1))[:size]
 
 
+@functools.cache
+def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """TLS of the server, and of its clients."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(files().cert, files().key)
+    return server, ssl.create_default_context(cafile=files().ca)
+
+
+class Sealed:
+    """A client's socket over TLS, with the errors of one in clear text."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = contexts()[1].wrap_socket(
+            sock, server_hostname="localhost", do_handshake_on_connect=False
+        )
+        self.waiting = b""
+
+    def send(self, data: bytes) -> int:
+        """What could not be sent before is sent again, as OpenSSL wants it."""
+        self.waiting = self.waiting or data
+        sent = self.clearly(self.sock.send, self.waiting)
+        self.waiting = b""
+        return sent
+
+    def recv(self, most: int) -> bytes:
+        return self.clearly(self.sock.recv, most)
+
+    def clearly(self, call, argument):
+        """The same, with the errors of one in clear text."""
+        try:
+            return call(argument)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise BlockingIOError from None
+        except ssl.SSLError as error:
+            raise ConnectionResetError(*error.args) from None
+
+    def __getattr__(self, name):
+        return getattr(self.sock, name)
+
+
 class Talker:
     """A client: what it will send, in which pieces, and what it has read."""
 
@@ -68,6 +112,8 @@ class Talker:
         self.data = b""
         self.seen = b""
         self.leaves = rng.choice(LEAVING)
+        if isinstance(client.sock, Sealed) and self.leaves == "fin":
+            self.leaves = "close"  # the end of one side is the end of both
         self.reads = rng.choice((0.7, 0.4, 0.1))
         self.piece_bytes = rng.choice((7, 150, 3000, 1 << 20))
         self.sent = 0
@@ -268,8 +314,8 @@ def shown(answer: Response) -> str:
 class Crowd:
     """The clients of one round, and the application that they talk to."""
 
-    def __init__(self, rng: random.Random, *, is_tight: bool) -> None:
-        self.rng, self.is_tight = rng, is_tight
+    def __init__(self, rng: random.Random, *, is_tight: bool, is_sealed: bool) -> None:
+        self.rng, self.is_tight, self.is_sealed = rng, is_tight, is_sealed
         self.talkers: list[Talker] = []
         self.held: list[tuple[asyncio.Event, dict, object]] = []
         self.is_over = False
@@ -279,8 +325,10 @@ class Crowd:
         self.net = net
         for number in range(self.rng.randrange(1, self.rng.choice((3, 10, 45)))):
             kind = self.rng.choices((Asking, Session, Odd), (7, 2, 1))[0]
-            receive_buffer = self.rng.choice((None, None, None, 4096))
-            self.talkers.append(kind(await net.dial(receive_buffer=receive_buffer), self.rng, str(number)))
+            client = await net.dial(receive_buffer=self.rng.choice((None, None, None, 4096)))
+            if self.is_sealed:
+                client.sock = Sealed(client.sock)
+            self.talkers.append(kind(client, self.rng, str(number)))
             self.talkers[-1].may_miss = self.is_tight
 
     def act(self, most: int = 3) -> None:
@@ -417,10 +465,11 @@ async def failure_of(seed: int) -> str:
     complaints: list[dict] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     tight = rng.choice(TIGHT) if rng.random() < 0.3 else {}
-    crowd = Crowd(rng, is_tight=bool(tight))
-    io = rng.choice(["socket", *IOS])
+    io = rng.choice(["socket", "tls", *IOS])
+    crowd = Crowd(rng, is_tight=bool(tight), is_sealed=io == "tls")
+    how = {"io": "transport", "tls": contexts()[0]} if io == "tls" else {"io": io}
     try:
-        async with listening(crowd, io, **tight) as net:
+        async with listening(crowd, **how, **tight) as net:
             await crowd.join(net)
             await crowd.play()
             failures = [f"{number}, {talker.leaves}: {why}" for number, talker in enumerate(crowd.talkers)
