@@ -31,6 +31,10 @@ from .worker import Server
 BEAT_S = 1.0
 """How often gunicorn hears of a loop that turns; more often where its timeout is short."""
 
+LINGER_S = 0.5
+"""How long a worker at its `max_requests` keeps idle connections for a request that is on its way. Short, because
+gunicorn starts the next worker only behind its end."""
+
 # gunicorn's setting -> option, for those that mean the same.
 _SAME_MEANING = {
     "backlog": "backlog",
@@ -51,6 +55,11 @@ class _Server(Server):
     def capture_signals(self) -> Iterator[None]:
         """Handle none."""
         yield
+
+    def ends_at_limit(self, limit: int) -> bool:
+        """The next worker takes new connections; those that are here may have sent something."""
+        self.drain_linger_s = LINGER_S
+        return super().ends_at_limit(limit)
 
 
 class FastASGIWorker(Worker):  # type: ignore[misc]

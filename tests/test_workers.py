@@ -17,6 +17,7 @@ from waiting import until
 
 gunicorn_config = pytest.importorskip("gunicorn.config", reason="gunicorn is not installed")
 
+from fastasgi import workers  # noqa: E402
 from fastasgi.config import Config  # noqa: E402
 from fastasgi.workers import FastASGIWorker  # noqa: E402
 
@@ -214,6 +215,14 @@ def test_max_requests(gunicorn):
     while server.pid() == first:
         pass
     assert "limit_max_requests of 5 reached" in server.said()
+
+
+def test_connections_outlast_max_requests_a_little():
+    """One that was accepted and has not sent its request yet would be closed unheard."""
+    server = workers._Server(Config("a:b", log_config=None))
+    assert server.drain_linger_s == 0.0
+    assert server.ends_at_limit(5)
+    assert 0.0 < server.drain_linger_s < 1.0, "no other worker serves meanwhile"
 
 
 def test_log_files_are_opened_anew(gunicorn, tmp_path):
