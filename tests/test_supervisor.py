@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import socket
-import time
 
 import pytest
 from supervised import READY, is_alive, running_workers, search_path, until_gone, until_reaped
@@ -156,7 +155,7 @@ def test_the_end_with_everything_open(over):
         assert idle.rest() == b""
         answer = upload.answer(b"dy", "POST")
         assert (answer.status, answer.announces_close) == (200, True)
-        wait_for(lambda: not server.is_listening())  # while others still run
+        until(lambda: not server.is_listening(), "it accepts no more")  # while others still run
         assert server.child.poll() is None
         assert not stream.rest().endswith(b"0\r\n\r\n"), "a stream that was cut does not look whole"
         assert server.wait() == 0
@@ -310,16 +309,18 @@ def test_a_worn_worker_is_replaced_without_a_gap(argv, why):
 
 
 @pytest.mark.pins("workers.scale")
-def test_one_more_and_one_less():
+def test_one_more_and_one_less(tmp_path):
     with running_workers("numbered", workers=1, is_ready=False) as server:
         # one worker alone has no supervisor
         server.until_logged(READY)
         assert server.pids() == []
-    with running_workers("numbered", workers=2) as server:
+    path = str(tmp_path / "control")
+    with running_workers("numbered", "--control-socket", path, workers=2) as server:
         first = server.pids()
         server.signal(signal.SIGTTIN)
         server.until_logged("3 workers from now on, before 2")
-        server.until_logged("Application startup complete.", 3)
+        # Until the supervisor knows of that, the third is the one that is let go.
+        until(lambda: states(path) == 3 * ["ready"], lambda: f"three are ready: {states(path)}")
         assert set(first) < set(server.pids())
         server.signal(signal.SIGTTOU)
         server.until_logged("2 workers from now on, before 3")
@@ -342,21 +343,14 @@ def test_log_files_are_reopened(tmp_path):
     )
     with running_workers("numbered", "--log-config", str(tmp_path / "log.ini"), is_ready=False) as server:
         written = tmp_path / "server.log"
-        wait_for(lambda: written.exists() and READY in written.read_text())
+        until(lambda: written.exists() and READY in written.read_text(), "all are ready")
         written.rename(tmp_path / "old.log")
         server.signal(signal.SIGUSR1)
-        wait_for(written.exists)
+        until(written.exists, "a new file")
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
         assert written.read_text().count("Finished server process") == 2
         assert "Finished" not in (tmp_path / "old.log").read_text()
-
-
-def wait_for(condition):
-    deadline_s = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
 
 
 @pytest.mark.pins("workers.upgrade")
@@ -376,19 +370,23 @@ def test_a_successor_takes_over_the_sockets(tmp_path):
             assert server.wait() == 0
             until_gone(first)
             assert pid_of(server.ask()) not in first
-            assert control_pid(steering) == successor, "it has taken over the control socket as well"
+            assert status(steering)["pid"] == successor, "it has taken over the control socket as well"
         finally:
             os.kill(successor, signal.SIGTERM)
             until_gone([successor])
         assert not server.is_listening()
 
 
-def control_pid(path):
+def status(path):
     control = Control(path)
     try:
-        return control.ask("status")["pid"]
+        return control.ask("status")
     finally:
         control.close()
+
+
+def states(path):
+    return [worker["state"] for worker in status(path)["workers"]]
 
 
 @pytest.mark.pins("workers.upgrade")
