@@ -5,7 +5,6 @@
 #include <stdint.h>
 
 #ifdef __linux__
-#include <linux/sockios.h>
 #include <sys/ioctl.h>
 #elif !defined(_WIN32)
 #include <sys/socket.h>
@@ -15,7 +14,7 @@
 static inline uint32_t fa_unsent(int fd) {
     int n = 0;
 #ifdef __linux__
-    if (ioctl(fd, SIOCOUTQ, &n) < 0) {
+    if (ioctl(fd, TIOCOUTQ, &n) < 0) {
         return 0;
     }
 #elif defined(SO_NWRITE)
