@@ -585,8 +585,8 @@ cdef class Http1Exchange(HttpExchange):
             101, headers, &self.response, self.runtime.block, self.runtime.common)
         self.status = 101
         self.state = RESPONSE_COMPLETE
-        self.connection = None
-        self.channel = None
+        self.connection, self.channel = None, None
+        self.part()
         return connection._hand_over(head, handler)
 
     cdef int body_taken(self) except -1:

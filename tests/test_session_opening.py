@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 
 import pytest
-from drive import serving, turn
+from drive import GET, hello, serving, turn
 from frames import TEXT, frame, handshake
 from net import IOS, listening
 from websocket_drive import ACCEPT, CONNECT, Script, disconnect, offered
@@ -93,3 +94,32 @@ async def test_the_answer_is_the_first_to_find_the_client_gone(messages, io, eve
         await client.send(handshake())
         await net.until(done.is_set)
         await net.until(lambda: not net.runtime.connections)
+
+
+async def test_a_request_before_it_leaves_no_garbage():
+    """What is kept of a request for the next one would hold itself behind an upgrade."""
+
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            await hello(scope, receive, send)
+            return
+        await receive()
+        await send(ACCEPT)
+        await receive()
+
+    async with serving(app) as bench:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                peer = bench.connect()
+                await peer.answer(data=GET)
+                peer.feed(handshake())
+                await turn(3)
+                peer.lost()
+                await turn(3)
+            bench.peers.clear()
+            del peer
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
