@@ -76,6 +76,7 @@ class Lifespan:
         self._phase = Phase.NOT_STARTED
         self._task: asyncio.Task[None] | None = None
         self._error: BaseException | None = None  # what the application raised
+        self._has_started = False
         self._failure: str | None = None  # the message of *.failed
         self._given: list[str] = []  # the events that the application has received
         self._answered = (
@@ -107,6 +108,7 @@ class Lifespan:
             raise StartupError(f"app called sys.exit({self._error.code!r}) in its startup")
         if self._phase is Phase.STARTING:
             self._accept_absence()
+        self._has_started = True
         server_logger.info("Application startup complete.")
 
     async def shutdown(self, forced: Coroutine[Any, Any, None] | None = None) -> None:
@@ -183,8 +185,8 @@ class Lifespan:
         except (KeyboardInterrupt, GeneratorExit):
             raise  # it ends the process, or the loop has gone
         except BaseException as error:
-            if isinstance(error, SystemExit) and self._phase is not Phase.STARTING:
-                raise  # an exit as any other; startup() turns its own into one sentence
+            if isinstance(error, SystemExit) and self._has_started:
+                raise  # an exit as any other; before, startup() has one sentence for it
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise  # it was told to

@@ -179,6 +179,20 @@ def test_an_exit_during_startup_is_a_startup_that_failed(code: object) -> None:
     assert raised.value.exit_code == 3
 
 
+@pytest.mark.pins("process.startup-failure")
+def test_an_exit_during_startup_that_a_framework_has_told_of() -> None:
+    """Starlette sends startup.failed for whatever comes out of a lifespan, and raises it again."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "SystemExit: no database"})
+        raise SystemExit(0)
+
+    with pytest.raises(StartupError, match="app failed to start: SystemExit: no database") as raised:
+        live(app)
+    assert raised.value.exit_code == 3
+
+
 class Odd(BaseException):
     """No Exception, as trio's Cancelled or a group of such."""
 
