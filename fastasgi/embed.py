@@ -7,6 +7,7 @@ neither environment nor configuration file, and end with their block.
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from types import TracebackType
 from typing import Any
@@ -110,7 +111,8 @@ class ThreadedServer(Server):
     def _run(self, ready: threading.Event) -> None:
         try:
             self.config.load()  # before there is a loop: what an application does at import finds none
-            run_bounded(self._serve_and_tell(ready), self.config.get_loop_factory())
+            stop = functools.partial(setattr, self, "should_exit", True)
+            run_bounded(self._serve_and_tell(ready), self.config.get_loop_factory(), stop)
         except BaseException as error:  # for whoever waits in start() or comes to stop()
             self._error = error
         finally:

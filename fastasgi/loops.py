@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable, Coroutine
 from importlib import import_module
@@ -62,19 +63,22 @@ def _imported_factory(name: str) -> LoopFactory:
     return cast(LoopFactory, found)
 
 
-def run_bounded(main: Coroutine[Any, Any, None], loop_factory: LoopFactory | None) -> None:
-    """Run `main` in a loop of its own. Unlike `asyncio.run()`, an exit out of another task lets `main` end in its own
-    order, while the others still run, and what then ignores its cancellation is left behind."""
+def run_bounded(
+    main: Coroutine[Any, Any, None], loop_factory: LoopFactory | None, stop: Callable[[], None] | None = None
+) -> None:
+    """Run `main` in a loop of its own. Unlike `asyncio.run()`, what then ignores its cancellation is left behind, and
+    when another task exits (SystemExit), `stop()` asks `main` to end in its own order, while others still run. What
+    exits meanwhile is not heard: the first says with which code."""
     loop = loop_factory() if loop_factory is not None else asyncio.new_event_loop()
     loop.set_exception_handler(_report)
     asyncio.set_event_loop(loop)
     task = loop.create_task(main)
     try:
         loop.run_until_complete(task)
-    except (SystemExit, KeyboardInterrupt):  # of any task
-        if not task.done():
-            task.cancel()
-            loop.run_until_complete(asyncio.wait({task}))
+    except SystemExit:
+        if stop is not None and not task.done():
+            stop()
+            _run_to_end(loop, task)
         raise
     finally:
         try:
@@ -88,6 +92,13 @@ def run_bounded(main: Coroutine[Any, Any, None], loop_factory: LoopFactory | Non
         finally:
             asyncio.set_event_loop(None)
             loop.close()
+
+
+def _run_to_end(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+    """Run until the task is done, whoever exits. What it raises itself is for the loop's exception handler."""
+    while not task.done():
+        with contextlib.suppress(SystemExit):
+            loop.run_until_complete(asyncio.wait({task}))
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

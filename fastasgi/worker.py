@@ -245,7 +245,8 @@ class Server:
         self._began_s = time.monotonic()
         try:
             self.config.load()  # before there is a loop: what an application does at import finds none
-            run_bounded(self.serve(sockets), self.config.get_loop_factory())
+            stop = functools.partial(setattr, self, "should_exit", True)
+            run_bounded(self.serve(sockets), self.config.get_loop_factory(), stop)
         except StartupError as error:
             self.exit_code = error.exit_code
             raise

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -80,7 +81,8 @@ class FastASGIWorker(Worker):  # type: ignore[misc]
             config.notices.extend(settings.notices)
             self._server = server = _Server(config)
             config.load()
-            run_bounded(self._serve(server), config.get_loop_factory())
+            stop = functools.partial(setattr, server, "should_exit", True)
+            run_bounded(self._serve(server), config.get_loop_factory(), stop)
         except ConfigError as error:
             server_logger.error("%s", error)
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
@@ -169,6 +171,6 @@ class FastASGIWorker(Worker):  # type: ignore[misc]
             super().handle_quit(sig, frame)
             return
         self.alive = False
-        if not self._server.force_exit:
+        if not self._server.force_exit:  # of a terminal come both, and that is one wish
             self.cfg.worker_int(self)
-        self._server.should_exit = self._server.force_exit = True
+            self._server.should_exit = self._server.force_exit = True

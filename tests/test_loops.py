@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from fastasgi.errors import StartupError
-from fastasgi.loops import loop_factory
+from fastasgi.loops import loop_factory, run_bounded
 
 selector_only = pytest.mark.skipif(sys.platform == "win32", reason="the selector loop is not Windows' loop")
 
@@ -57,3 +57,43 @@ def test_import_string() -> None:
 def test_import_string_that_is_wrong(name: str, text: str) -> None:
     with pytest.raises(StartupError, match=text):
         loop_factory(name)
+
+
+@pytest.mark.pins("process.lifespan-shutdown", "process.exit-codes")
+@pytest.mark.parametrize("exits_after_turns", [(0,), (0, 0), (0, 1), (0, 3), (3, 0), (8,)], ids=str)
+@pytest.mark.parametrize("name", ["auto", "asyncio"])
+def test_who_exits_does_not_keep_the_main_task_from_its_end(
+    name: str, exits_after_turns: tuple[int, ...]
+) -> None:
+    """However many do, and whenever: also while it ends, on its own or for one before. The first gives the code."""
+    done: list[str] = []
+    exited: list[int] = []
+    stopped: list[asyncio.Event] = []
+
+    async def exit_after(turns: int, code: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        exited.append(code)
+        raise SystemExit(code)
+
+    async def main() -> None:
+        stopped.append(asyncio.Event())
+        for at, turns in enumerate(exits_after_turns):
+            tasks.append(asyncio.ensure_future(exit_after(turns, 7 + at)))
+        if exits_after_turns[0] == 8:
+            stopped[0].set()
+        await stopped[0].wait()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        done.append("in order")
+
+    def stop() -> None:
+        stopped[0].set()
+
+    tasks: list[asyncio.Future[None]] = []
+    with pytest.raises(SystemExit) as raised:
+        run_bounded(main(), loop_factory(name), stop)
+    assert done == ["in order"]
+    assert len(exited) == len(exits_after_turns)
+    of_one_turn = 2 if exits_after_turns == (0, 0) else 1  # uvloop tells of the last
+    assert raised.value.code in exited[:of_one_turn]

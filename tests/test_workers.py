@@ -225,6 +225,20 @@ def test_connections_outlast_max_requests_a_little():
     assert 0.0 < server.drain_linger_s < 1.0, "no other worker serves meanwhile"
 
 
+def test_an_end_at_once_that_is_told_twice_is_one():
+    """A terminal's SIGINT goes to all of its processes, and gunicorn's SIGQUIT follows: the application's shutdown
+    is not to be cut by that."""
+    told = []
+    worker = SimpleNamespace(
+        alive=True, cfg=SimpleNamespace(worker_int=told.append),
+        _server=workers._Server(Config("a:b", log_config=None)),
+    )  # fmt: skip
+    for _ in range(2):
+        FastASGIWorker.handle_quit(worker, signal.SIGQUIT, None)
+    assert told == [worker]
+    assert worker._server._forced_times == 1
+
+
 def test_log_files_are_opened_anew(gunicorn, tmp_path):
     log, old, line = tmp_path / "access.log", tmp_path / "old.log", '"GET /pid HTTP/1.1" 200'
     server = gunicorn("main", "--access-logfile", str(log))
