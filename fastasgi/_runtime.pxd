@@ -120,4 +120,6 @@ cdef class Runtime:
     cdef int answered(self, int64_t began_ns, int status) except -1
     cdef int _check_closed(self) except -1
     cdef list _members(self)
+    cdef int _report(self, object error) except -1
+    cdef int _kill(self, Member member) except -1
     cdef int guard(self, Member member, object error) except -1

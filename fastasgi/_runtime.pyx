@@ -274,12 +274,22 @@ cdef class Runtime:
     cdef int guard(self, Member member, object error) except -1:
         """An error of ours while serving `member`: report it, and end that connection alone."""
         try:
-            self.loop.call_exception_handler({
-                "message": "fastasgi: internal error on a connection, which is aborted",
-                "exception": error,
-            })
+            self._report(error)
         finally:
-            member.kill()
+            self._kill(member)
+        return 0
+
+    cdef int _kill(self, Member member) except -1:
+        try:
+            return member.kill()
+        except Exception as error:      # of a transport
+            return self._report(error)
+
+    cdef int _report(self, object error) except -1:
+        self.loop.call_exception_handler({
+            "message": "fastasgi: internal error on a connection, which is aborted",
+            "exception": error,
+        })
         return 0
 
     def announce_drain(self):
@@ -293,13 +303,19 @@ cdef class Runtime:
         self.draining = self.closes_idle = True
         self.refresh()
         for member in self._members():
-            member.drain()
+            try:
+                member.drain()
+            except Exception as error:
+                self.guard(member, error)
 
     def disconnect(self):
         """Give http.disconnect to every request that is left."""
         cdef Member member
         for member in self._members():
-            member.disconnect()
+            try:
+                member.disconnect()
+            except Exception as error:
+                self.guard(member, error)
 
     def cancel(self):
         """Cancel every task that is left."""
@@ -310,7 +326,7 @@ cdef class Runtime:
         """Abort every connection that is left."""
         cdef Member member
         for member in self._members():
-            member.kill()
+            self._kill(member)
 
     def wait_closed(self):
         """A future that is done when no connection, no handshake and no request is left."""

@@ -14,6 +14,7 @@ cdef class TransportChannel(Channel):
     cdef bint is_deferred           # in Runtime.gathering
     cdef bint is_scheduled
     cdef bint wants_lingering
+    cdef bint has_closed_tls        # transport.close() was called
     cdef bint saw_eof               # the peer has ended its side
     cdef bint can_end               # transport.can_write_eof()
 

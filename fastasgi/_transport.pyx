@@ -258,11 +258,12 @@ cdef class TransportChannel(Channel):
         return 0
 
     cdef int _end_tls(self) except -1:
-        """The transport says close_notify behind what it holds, drops what still comes, and waits
-        for the peer's. A peer
-        that does not answer has LINGER_S; one that is slow to read first gets its answer: the loop would cut it off."""
-        if self.pending > HIGH_WATER:
+        """The transport says close_notify behind what it holds, drops what still comes, and waits for the peer's. A
+        peer that does not answer has LINGER_S; one that is slow to read first gets its answer: the loop would cut it
+        off. Done once: asyncio's transport takes itself apart at a second close(), and cannot even be aborted then."""
+        if self.pending > HIGH_WATER or self.has_closed_tls:
             return 0        # resume_writing() comes back, unless TIMEOUT_STALL ends it
+        self.has_closed_tls = True
         self.transport.close()
         self.arm(TIMEOUT_LINGER)
         return 0

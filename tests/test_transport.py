@@ -362,3 +362,52 @@ async def test_a_stream_over_tls_is_whole(event_loop_kind):
 def test_names_of_unix_sockets(name, address):
     """As on sockets of our own, an abstract name begins with "@"."""
     assert as_address(name) == (address, None)
+
+
+# --- ends that go wrong -------------------------------------------------------------------------------------------
+
+
+class Patient(Wire):
+    """A transport whose peer takes its time to end."""
+
+    def _end(self, how):
+        self.said.append(how)
+
+
+async def test_tls_is_closed_once():
+    """At a second close() asyncio's transport takes itself apart: whatever is asked of it then raises."""
+    async with serving(hello) as bench:
+        wire = Patient(bench.runtime, encrypted=True)
+        wire.channel.data_received(request(headers=("Connection: close",)))
+        assert wire.said == ["close"]
+        for _ in range(2):
+            wire.channel.resume_writing()
+            await turn(2)
+        bench.runtime.disconnect()
+        assert wire.said == ["close", "abort"]
+        wire.channel.connection_lost(None)
+
+
+@pytest.mark.pins("process.drain-bounded")
+@pytest.mark.parametrize("step", ["drain", "disconnect", "abort"])
+async def test_a_connection_that_cannot_end_keeps_no_other_from_it(step):
+    """A step of the drain goes to all of them, and the error is told."""
+    told = []
+    loop = asyncio.get_running_loop()
+    async with serving(hello) as bench:
+        wires = [Wire(bench.runtime) for _ in range(3)]
+        broken = wires[1]
+        usual = broken.close, broken.abort
+
+        def fails():
+            raise RuntimeError("a bug of a transport")
+
+        broken.close = broken.abort = fails
+        loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+        getattr(bench.runtime, step)()
+        loop.set_exception_handler(None)
+        assert {str(error) for error in told} == {"a bug of a transport"}
+        assert [wire.said for wire in wires] == [["close" if step == "drain" else "abort"], [], wires[0].said]
+        broken.close, broken.abort = usual
+        broken.channel.connection_lost(None)
+        await turn(3)
