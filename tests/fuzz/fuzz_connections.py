@@ -28,8 +28,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).res
 
 from answers import Response, WireError, read_answers, read_one  # noqa: E402
 from drive import request, start, turn  # noqa: E402
-from net import IOS, Client, Net, listening  # noqa: E402
-from tls_files import files  # noqa: E402
+from net import IOS, Client, Net, anonymous, listening  # noqa: E402
 from ws import BINARY, CLOSE, TEXT, answer_to, binary, closing, read_frame, text  # noqa: E402
 from ws import request as handshake  # noqa: E402
 
@@ -67,9 +66,7 @@ def content(path: str, size: int) -> bytes:
 @functools.cache
 def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """TLS of the server, and of its clients."""
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(files().cert, files().key)
-    return server, ssl.create_default_context(cafile=files().ca)
+    return anonymous(ssl.PROTOCOL_TLS_SERVER), anonymous(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class Sealed:
