@@ -252,13 +252,14 @@ cdef class Runtime:
     cpdef bint close_idle(self) except -1:
         """Close the connection that has been idle longest; True when there was one."""
         cdef fa_deadline *longest
-        while True:
+        for _ in range(self.counts.connections):        # one whose client still takes its answer arms it again at once
             longest = self.lists[TIMEOUT_KEEP_ALIVE].next
             if longest == &self.lists[TIMEOUT_KEEP_ALIVE]:
                 return False
             fa_deadline_clear(longest)      # whoever is busy arms it again when it is idle
             if (<Member>longest.owner).expired(TIMEOUT_KEEP_ALIVE) == 1:
                 return True
+        return False
 
     # --- members ------------------------------------------------------------------------------------------------------
 

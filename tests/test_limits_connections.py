@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from drive import GET, body, hello, request, start
+from drive import GET, body, hello, request, serving, start, turn
 from net import IOS, listening
 
 on_every_io = pytest.mark.parametrize("io", IOS)
@@ -36,6 +36,21 @@ async def test_one_idle_connection_gives_way_to_one_that_waits(io, limit):
             assert (await client.answer(data=GET)).status == 200
         assert (await late.answer(data=GET)).status == 200
         assert net.runtime.connections == limit
+
+
+async def test_who_still_takes_an_answer_is_not_idle():
+    """Nor is it asked again and again."""
+    async with serving(hello) as bench:
+        peers = [bench.connect() for _ in range(3)]
+        for peer in peers:
+            peer.channel.hold_output(10)
+            peer.feed(GET)
+        await turn(3)
+        assert not bench.runtime.close_idle()
+        assert [peer.state for peer in peers] == ["open"] * 3
+        peers[1].channel.hold_output(None)
+        assert bench.runtime.close_idle()
+        assert [peer.state for peer in peers] == ["open", "closed", "open"]
 
 
 @on_every_io
