@@ -18,6 +18,7 @@ cdef enum:
     MEMORY_LEVEL = 5
     WINDOW_BITS = 12        # 4 KiB: messages are short, and every connection has its own window
     MAX_BITS = 15
+    MAX_ENDS = 16           # last blocks in one message: each costs a copy of what is behind it
 
 cdef bytes TAIL = b"\x00\x00\xff\xff"       # of every flushed block, left out on the wire (section 7.2.1)
 
@@ -76,6 +77,7 @@ cdef class Deflate:
         cdef object lib = library()
         cdef list parts = []
         cdef size_t n = 0
+        cdef int ends = 0
         cdef object decompressor = self.decompressor
         try:
             for piece in (data, TAIL):
@@ -92,6 +94,9 @@ cdef class Deflate:
                     if decompressor.eof:        # a last block, which is allowed (section 7.2.3.4)
                         piece = decompressor.unused_data
                         decompressor = None
+                        ends += 1
+                        if ends > MAX_ENDS:
+                            raise BadDeflate(f"more than {MAX_ENDS} last blocks in one message")
         except lib.error as error:
             raise BadDeflate(str(error)) from None
         self.decompressor = decompressor if self.client_takeover else None

@@ -269,7 +269,9 @@ async def test_other_shapes_of_deflate(body):
 
 
 @pytest.mark.pins("websocket.deflate-offers")
-@pytest.mark.parametrize("data", [b"\xff\xff\xff", b"\x07", bytes(range(100, 200)), b"\x00\x01\x00\x00\x00x"])
+@pytest.mark.parametrize(
+    "data", [b"\xff\xff\xff", b"\x07", bytes(range(100, 200)), b"\x00\x01\x00\x00\x00x", b"\x03\x00" * 17]
+)
 async def test_data_that_cannot_be_inflated(body, data):
     async with talking(Room(), body) as talk:
         wire = await talk.open(offer=OFFER)
