@@ -47,7 +47,7 @@ cdef object logger = logging.getLogger("fastasgi.error")
 cdef bytes CRLF = b"\r\n"
 cdef bytes LAST_CHUNK = b"0\r\n\r\n"
 cdef bytes DATA_END_LAST_CHUNK = b"\r\n0\r\n\r\n"
-cdef bytes VERSION_FIELDS = b"upgrade: websocket\r\nsec-websocket-version: 13\r\n"
+cdef bytes VERSION_FIELDS = b"upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n"
 cdef bytes CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
