@@ -56,7 +56,7 @@ cdef class Channel(Member):
     cdef Trust trust            # in what the peer says of others; has_trusted_peer() tells
     cdef bint is_paused         # reading is paused by the handler
     cdef bint has_unread        # bytes were left in the kernel, because the handler did not want them; resume() reads
-    cdef uint32_t untaken       # kernel_bytes() when TIMEOUT_STALL was armed
+    cdef uint32_t untaken       # kernel_bytes() when TIMEOUT_STALL was armed, or is_taking() asked
     cdef size_t pending         # bytes of output taken over and not yet handed to the kernel (or transport)
 
     cdef int opened(self) except -1
@@ -73,4 +73,5 @@ cdef class Channel(Member):
     cdef int gone(self, object error) except -1
     cdef uint32_t kernel_bytes(self) noexcept
     cdef void arm_stall(self) noexcept
+    cdef bint is_taking(self) noexcept
     cdef int output_drained(self) except -1

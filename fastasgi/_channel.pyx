@@ -156,7 +156,19 @@ cdef class Channel(Member):
         self.untaken = self.kernel_bytes()
         self.arm(TIMEOUT_STALL)
 
+    cdef bint is_taking(self) noexcept:
+        """Whether the peer is still taking output, in which the kernel alone has a part; from the second time on, as
+        far as it has taken some since the last."""
+        cdef uint32_t before = self.untaken
+        if self.pending:
+            return True         # TIMEOUT_STALL sees to it
+        self.untaken = self.kernel_bytes()
+        return self.untaken != 0 and self.untaken != before
+
     cdef int expired(self, Timeout timeout) except -1:
+        if timeout == TIMEOUT_LINGER and self.is_taking():
+            self.arm(TIMEOUT_LINGER)
+            return 0
         if timeout == TIMEOUT_STALL and self.kernel_bytes() != self.untaken:
             self.arm_stall()
             return 0

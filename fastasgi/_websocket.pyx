@@ -110,9 +110,9 @@ cdef class WebSocket(Handler):
 
     cdef int expired(self, Timeout timeout) except -1:
         if timeout == TIMEOUT_WS_CLOSE:
-            if not self.channel.pending:
+            if not self.channel.is_taking():
                 return self.channel.abort()
-            self.channel.arm(TIMEOUT_WS_CLOSE)      # the client is still taking what came before, as TIMEOUT_STALL sees
+            self.channel.arm(TIMEOUT_WS_CLOSE)      # what came before
             return 0
         if self.state != WIRE_OPEN:
             return 0
@@ -219,7 +219,7 @@ cdef class WebSocket(Handler):
     cdef int _ping_expired(self) except -1:
         """No pong. A client cannot answer while we do not read it, while it has not taken what was sent before the ping
         (TIMEOUT_STALL sees to that), or within a long frame, if it goes on with it."""
-        if self.is_held or self.tail is not None or self.channel.is_paused or self.channel.pending:
+        if self.is_held or self.tail is not None or self.channel.is_paused or self.channel.is_taking():
             self.channel.arm(TIMEOUT_WS_PONG)
             return 0
         if self.parser.is_within_frame() and self.parser.frame_at != self.ping_bytes:
