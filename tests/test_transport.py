@@ -379,6 +379,7 @@ async def test_tls_is_closed_once():
     async with serving(hello) as bench:
         wire = Patient(bench.runtime, encrypted=True)
         wire.channel.data_received(request(headers=("Connection: close",)))
+        await until(lambda: wire.said)
         assert wire.said == ["close"]
         for _ in range(2):
             wire.channel.resume_writing()
