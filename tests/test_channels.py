@@ -470,8 +470,8 @@ async def test_deadlines_hold_on_sockets(io, event_loop_kind):
         assert await kept.rest() == b""
 
 
-@pytest.mark.pins("slow.reader-stops")
-async def test_a_reader_that_stops_on_a_socket(io, event_loop_kind):
+def endless():
+    """An application whose answer has no end, and the list of what it then caught."""
     caught = []
 
     async def app(scope, receive, send):
@@ -482,6 +482,12 @@ async def test_a_reader_that_stops_on_a_socket(io, event_loop_kind):
         except ClientDisconnected as error:
             caught.append(error)
 
+    return app, caught
+
+
+@pytest.mark.pins("slow.reader-stops")
+async def test_a_reader_that_stops_on_a_socket(io, event_loop_kind):
+    app, caught = endless()
     async with listening(app, io) as net:
         client = await net.dial(receive_buffer=4096)
         await client.send(GET)
@@ -496,16 +502,7 @@ async def test_a_reader_that_stops_on_a_socket(io, event_loop_kind):
 @pytest.mark.pins("slow.progress", "slow.reader-stops")
 async def test_a_reader_too_slow_for_the_kernel_to_ask_for_more(io, event_loop_kind):
     """It asks when a third of its buffer is free, of which such a client takes hours. Then it stops, and that ends."""
-    caught = []
-
-    async def app(scope, receive, send):
-        await send(START)
-        try:
-            while True:
-                await send(body(b"x" * 65536, True))
-        except ClientDisconnected as error:
-            caught.append(error)
-
+    app, caught = endless()
     async with listening(app, io) as net:
         client = await net.dial(receive_buffer=4096)
         await client.send(GET)
